@@ -1,1 +1,66 @@
+"""Attacks: arrays and views in, scores out.
 
+A third party adds one from outside through the entry point group ``leakpro_nb.attacks``: a name and a class with the
+attributes of ``Attack``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+
+from leakpro_nb.attacks.base import Attack, NotApplicable, Scores
+from leakpro_nb.attacks.membership import Gap, Lira, Population, Rmia
+from leakpro_nb.errors import InputError
+
+__all__ = ["Attack", "NotApplicable", "Scores", "available", "create", "title_of"]
+
+_BUILT_IN: dict[str, Callable[[], Any]] = {
+    "gap": Gap,
+    "population": Population,
+    "lira": Lira,
+    "lira_offline": lambda: Lira(mode="offline"),
+    "rmia": Rmia,
+    "rmia_offline": lambda: Rmia(mode="offline"),
+}
+
+
+def available() -> dict[str, Callable[[], Attack]]:
+    """Return the attacks by name: those built in, then those of installed packages."""
+    outside = {point.name: point.load() for point in entry_points(group="leakpro_nb.attacks")}
+    return {**outside, **_BUILT_IN}
+
+
+def create(name: str, options: dict[str, Any] | None = None) -> Attack:
+    """Return the attack called ``name`` with its defaults, changed by ``options``.
+
+    Raises
+    ------
+    InputError
+        No such attack, no such option, or a value that the attack refuses.
+    """
+    makers = available()
+    if name not in makers:
+        close = difflib.get_close_matches(name, makers, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError("attacks", name, f"{hint}there are {', '.join(makers)}")
+    attack: Any = makers[name]()
+    if not options:
+        return attack
+    known = [field.name for field in dataclasses.fields(attack)]
+    for option in options:
+        if option not in known:
+            raise InputError(f"attack_options.{name}", option, f"its options are {', '.join(known) or 'none'}")
+    try:
+        return dataclasses.replace(attack, **options)
+    except TypeError as error:
+        raise InputError(f"attack_options.{name}", options, " ".join(str(error).split())) from error
+
+
+def title_of(name: str, attack: Attack) -> str:
+    """Return what the report calls the attack."""
+    mode = getattr(attack, "mode", "")
+    return f"{attack.title} ({mode})" if mode else attack.title

@@ -1,1 +1,1 @@
-
+"""Who holds what, and who sees what."""

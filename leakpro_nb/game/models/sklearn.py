@@ -1,0 +1,65 @@
+"""Scikit-learn classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leakpro_nb.errors import InputError
+from leakpro_nb.game.models.outputs import to_logits
+
+__all__ = ["load_skops", "predict_sklearn"]
+
+# fitted trees and optimiser states: arrays of numbers, no code, yet not on skops' own list of trusted types
+_PLAIN_DATA = frozenset(
+    {
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+
+
+def predict_sklearn(model: Any, X: Any, classes: int | None = None) -> np.ndarray:
+    """Return log-probabilities ``(N, C)``, or the decision function where the model has no probabilities.
+
+    Columns are put where ``model.classes_`` says; a class that the model never saw gets ``-inf``.
+    """
+    if hasattr(model, "predict_proba"):
+        logits = to_logits(model.predict_proba(X), "probabilities")
+    else:
+        logits = to_logits(model.decision_function(X), "logits")
+    known = np.asarray(getattr(model, "classes_", np.arange(logits.shape[1])))
+    if known.dtype.kind not in "iub":
+        known = np.arange(len(known))
+    width = max(classes or 0, int(known.max()) + 1, logits.shape[1])
+    if width == logits.shape[1] and np.array_equal(known, np.arange(width)):
+        return logits
+    wide = np.full((len(logits), width), -np.inf)
+    wide[:, known.astype(int)] = logits
+    return wide
+
+
+def load_skops(path: Path) -> Any:
+    """Load a ``.skops`` file, refusing types that scikit-learn and numpy do not own.
+
+    Raises
+    ------
+    InputError
+        Types that are not trusted by default, by name.
+    """
+    import skops.io
+
+    try:
+        unknown = set(skops.io.get_untrusted_types(file=path))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError("model", str(path), f"not a readable .skops file: {error}") from error
+    refused = sorted(unknown - _PLAIN_DATA)
+    if refused:
+        raise InputError(
+            "model", str(path), f"it holds types that are not trusted: {', '.join(refused)}; write a target.py instead"
+        )
+    return skops.io.load(path, trusted=sorted(unknown))

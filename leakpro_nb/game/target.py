@@ -1,0 +1,473 @@
+"""Target: everything that the challenger holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from leakpro_nb.errors import InputError
+from leakpro_nb.game.models import Outputs, kind_of, load_model, predictor, to_logits
+from leakpro_nb.game.records import Records, take
+from leakpro_nb.game.recipes import Recipe
+from leakpro_nb.game.views import References
+
+__all__ = ["Target"]
+
+MIN_SIDE = 10
+"""Fewest members, and fewest non-members, with which an audit is worth starting."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model under audit, with its records and the way to train another one.
+
+    Parameters
+    ----------
+    model
+        Torch module, scikit-learn classifier, function ``X -> logits or probabilities``, or an array of predictions
+        ``(N, C)`` for the records.
+    records
+        All records: members, non-members and, if any, population.
+    recipe
+        How to train another model like it. Not needed for attacks without shadow models; a scikit-learn classifier is
+        its own recipe.
+    sensitive
+        Columns of the records by which exposure is broken down.
+    name
+        What the report calls the target.
+    outputs
+        ``"logits"``, ``"probabilities"`` or ``"auto"``.
+    shadows
+        Predictions of shadow models that were trained elsewhere.
+    """
+
+    model: Any
+    records: Records
+    recipe: Recipe | None = None
+    sensitive: Sequence[str] = ()
+    name: str = "target"
+    outputs: Outputs = "auto"
+    shadows: References | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        kind = kind_of(self.model)
+        if not isinstance(self.records, Records):
+            raise InputError("target.records", type(self.records).__name__, "pass lp.Records(X, y, members=mask)")
+        if self.recipe is not None and not isinstance(self.recipe, Recipe):
+            raise InputError("target.recipe", type(self.recipe).__name__, "pass lp.Recipe(make_net, …)")
+        if self.outputs not in ("auto", "logits", "probabilities"):
+            raise InputError("target.outputs", self.outputs, "use auto, logits or probabilities")
+        if isinstance(self.sensitive, str):
+            object.__setattr__(self, "sensitive", (self.sensitive,))
+        if self.recipe is None and kind == "scikit-learn" and hasattr(self.model, "get_params"):
+            object.__setattr__(self, "recipe", Recipe(self.model))
+        if self.records.members is None:
+            raise InputError("records.members", "missing", "say which records trained the target: a mask of True and False")
+        self._check_sides()
+        self._check_sensitive()
+
+    def _check_sides(self) -> None:
+        members, audited = self.records.members, self.records.audited
+        assert members is not None
+        sides = {"members": int(members.sum()), "non-members": int((audited & ~members).sum())}
+        for side, count in sides.items():
+            if count < MIN_SIDE:
+                raise InputError(
+                    "records.members",
+                    f"{count} {side}",
+                    f"an audit needs at least {MIN_SIDE} {side} (a few thousand to resolve small false-positive rates)",
+                )
+
+    def _check_sensitive(self) -> None:
+        groups = self.records.groups
+        for column in self.sensitive:
+            if groups is None:
+                raise InputError("target.sensitive", column, "give the columns too: Records(X, y, groups=frame)")
+            if column not in groups.columns:
+                known = ", ".join(str(c) for c in list(groups.columns)[:12])
+                raise InputError("target.sensitive", column, f"not a column of the records; they have {known}")
+
+    @property
+    def kind(self) -> str:
+        """What sort of model it is, in words."""
+        kind = kind_of(self.model)
+        words = {
+            "torch": f"PyTorch network ({type(self.model).__name__})",
+            "scikit-learn": f"scikit-learn model ({type(self.model).__name__})",
+            "function": "model behind a function",
+            "predictions": "predictions only (a table)",
+        }
+        return words[kind]
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """(N, C) float64 outputs of the target on all records."""
+        if kind_of(self.model) == "predictions":
+            raw = self.model.to_numpy() if hasattr(self.model, "iloc") else self.model
+            if len(raw) != len(self.records):
+                raise InputError(
+                    "target.model",
+                    f"{len(raw)} rows of predictions",
+                    f"give one row per record, {len(self.records)} of them, in the order of the records",
+                )
+            return to_logits(raw, self.outputs)
+        classes = int(self.records.y.max()) + 1
+        try:
+            logits = predictor(self.model, classes, self.outputs)(self.records.X)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                "target.model", type(self.model).__name__, f"it fails on records.X: {_one_line(error)}"
+            ) from error
+        if len(logits) != len(self.records):
+            raise InputError(
+                "target.model", f"{len(logits)} outputs", f"it must return one row per record, {len(self.records)}"
+            )
+        return logits
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.logits.shape[1]
+
+    def accuracy(self) -> tuple[float, float]:
+        """Return the target's accuracy on its members and on the audited non-members."""
+        right = self.logits.argmax(axis=1) == self.records.y
+        members = self.records.members
+        assert members is not None
+        return float(right[members].mean()), float(right[self.records.audited & ~members].mean())
+
+    def check(self, *, needs_recipe: bool = False) -> None:
+        """Find everything that can be wrong with model, records and recipe before expensive work starts.
+
+        Raises
+        ------
+        InputError
+            The first thing that is wrong.
+        """
+        self._check_missing_values()
+        top = int(self.records.y.max())
+        if top >= self.classes:
+            row = int(self.records.y.argmax())
+            raise InputError(
+                "records.y",
+                f"label {top} in row {row}",
+                f"the model has {self.classes} outputs, so labels run from 0 to {self.classes - 1}",
+            )
+        if needs_recipe and self.shadows is None:
+            self._check_recipe()
+
+    def _check_missing_values(self) -> None:
+        if kind_of(self.model) != "torch" or hasattr(self.records.X, "iloc"):
+            return
+        X = np.asarray(self.records.X)
+        if X.dtype.kind == "f":
+            bad = np.flatnonzero(np.isnan(X.reshape(len(X), -1)).any(axis=1))
+            if len(bad):
+                raise InputError(
+                    "records.X",
+                    f"NaN in {len(bad)} of {len(X)} records",
+                    f"a network cannot read missing values: fill or drop them; the first is row {bad[0]}",
+                )
+
+    def _check_recipe(self) -> None:
+        if self.recipe is None:
+            raise InputError(
+                "target.recipe",
+                "missing",
+                "shadow models need one: lp.Recipe(make_net, epochs=…), or num_shadows=0 for attacks without shadows",
+            )
+        rows = _small_sample(self.records.y)
+        trial = dataclasses.replace(self.recipe, epochs=1) if self.recipe.is_torch else self.recipe
+        X, y = take(self.records.X, rows), self.records.y[rows]
+        try:
+            model = trial.fit(X, y, seed=0)
+            outputs = predictor(model, self.classes, self.outputs)(X)
+        except Exception as error:
+            remedy = error.remedy if isinstance(error, InputError) else _one_line(error)
+            raise InputError(
+                "target.recipe", self.recipe.describe(), f"a trial on {len(rows)} records failed: {remedy}"
+            ) from error
+        if outputs.shape != (len(rows), self.classes):
+            raise InputError(
+                "target.recipe",
+                f"{outputs.shape[1]} classes",
+                f"its models must have the target's {self.classes} classes",
+            )
+
+    @classmethod
+    def load(cls, source: Target | str | os.PathLike[str]) -> Target:
+        """Return a target from a ``target.py`` or from a table of predictions (.csv, .parquet)."""
+        if isinstance(source, Target):
+            return source
+        path = Path(source)
+        if path.suffix in (".csv", ".parquet"):
+            return cls.from_predictions(path)
+        return cls.from_file(path)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Target:
+        """Run a ``target.py`` and return what its function ``target()`` returns.
+
+        Raises
+        ------
+        InputError
+            Missing file, no such function, an error inside it, or not a target.
+        """
+        path = Path(path).resolve()
+        if path.suffix != ".py" or not path.is_file():
+            raise InputError(
+                "target", str(path), "no such file; give a target.py, or predictions as .csv or .parquet"
+            )
+        module = _import_file(path)
+        if not callable(getattr(module, "target", None)):
+            raise InputError("target", str(path), "it must define a function target() that returns lp.Target(…)")
+        try:
+            target = module.target()
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError("target", str(path), f"its function target() failed: {_one_line(error)}") from error
+        if not isinstance(target, Target):
+            raise InputError("target", str(path), f"target() returned {type(target).__name__}, not lp.Target(…)")
+        return target
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        model: Any,
+        *,
+        label: str,
+        member: str,
+        population: str | None = None,
+        recipe: Recipe | None = None,
+        sensitive: Sequence[str] = (),
+        name: str = "target",
+        outputs: Outputs = "auto",
+    ) -> Target:
+        """Return a target from a table of records and a model that reads its columns.
+
+        Parameters
+        ----------
+        table
+            DataFrame, or the path of a .csv or .parquet file.
+        model
+            Classifier, or the path of a .skops file.
+        label, member, population
+            Columns: class label, whether the row trained the model, and whether it is population. What the model does
+            not read is taken off the features.
+        recipe, sensitive, name, outputs
+            As for ``Target``.
+        """
+        frame = _read_table("table", table)
+        for field_name, column in (("label", label), ("member", member), ("population", population)):
+            if column is not None and column not in frame.columns:
+                known = ", ".join(map(str, frame.columns[:12]))
+                raise InputError(field_name, column, f"not a column of the table; it has {known}")
+        model = load_model(model) if isinstance(model, (str, os.PathLike)) else model
+        special = [column for column in (label, member, population) if column is not None]
+        features = frame.drop(columns=special)
+        wanted = getattr(model, "feature_names_in_", None)
+        if wanted is not None:
+            lacking = [column for column in wanted if column not in features.columns]
+            if lacking:
+                raise InputError("table", ", ".join(lacking[:5]), "columns that the model was trained on are missing")
+            features = features[list(wanted)]
+        records = Records(
+            features,
+            _encode_labels(frame[label], getattr(model, "classes_", None)),
+            members=_yes_no(member, frame[member]),
+            population=None if population is None else _yes_no(population, frame[population]),
+            groups=frame.drop(columns=[member] + ([population] if population else [])),
+        )
+        return cls(model, records, recipe, sensitive, name, outputs)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        predictions: Any,
+        y: np.ndarray | None = None,
+        members: np.ndarray | None = None,
+        *,
+        population: np.ndarray | None = None,
+        shadow_predictions: np.ndarray | None = None,
+        shadow_members: np.ndarray | None = None,
+        sensitive: Sequence[str] = (),
+        groups: Any = None,
+        name: str = "target",
+        outputs: Outputs = "auto",
+    ) -> Target:
+        """Return a target that is known by its predictions only.
+
+        Parameters
+        ----------
+        predictions
+            (N, C) logits or probabilities, or a table (DataFrame, .csv, .parquet) with columns ``label``, ``member``,
+            optionally ``population``, and ``logit_0``, ``logit_1``, … or ``prob_0``, …; shadow models as
+            ``shadow0_logit_0``, … with ``shadow0_member``. All other columns can be named in ``sensitive``.
+        y, members, population
+            (N,) with array predictions: labels, membership, population.
+        shadow_predictions, shadow_members
+            (K, N, C) and (K, N): predictions of shadow models and which records trained them.
+        sensitive, groups, name, outputs
+            As for ``Target`` and ``Records``.
+        """
+        if not isinstance(predictions, np.ndarray):
+            return _from_prediction_table(cls, predictions, sensitive, name)
+        if y is None or members is None:
+            raise InputError("predictions", "an array", "give y and members beside it")
+        records = Records(np.zeros((len(predictions), 0), dtype=np.float32), y, members, population, groups)
+        shadows = None
+        if shadow_predictions is not None:
+            if shadow_members is None:
+                raise InputError("shadow_members", "missing", "say which records trained each shadow model: (K, N)")
+            shadows = _as_references(shadow_predictions, shadow_members, len(records), outputs)
+        return cls(predictions, records, None, sensitive, name, outputs, shadows)
+
+
+def _as_references(predictions: np.ndarray, trained_on: Any, n: int, outputs: Outputs) -> References:
+    predictions, mask = np.asarray(predictions), np.asarray(trained_on)
+    if predictions.ndim == 2:
+        predictions = predictions[:, :, None]
+    if predictions.shape[:2] != mask.shape or mask.shape[1] != n:
+        raise InputError(
+            "shadow_predictions",
+            f"shapes {predictions.shape} and {mask.shape}",
+            f"give predictions (K, {n}, C) and membership (K, {n})",
+        )
+    logits = np.stack([to_logits(each, outputs) for each in predictions])
+    return References(logits, mask.astype(bool), _pairs(mask.astype(bool)))
+
+
+def _pairs(trained_on: np.ndarray) -> np.ndarray:
+    """Return for each model the index of the one trained on the exact complement, else -1."""
+    partner = np.full(len(trained_on), -1)
+    for i in range(len(trained_on)):
+        matches = np.flatnonzero((trained_on[i] != trained_on).all(axis=1))
+        if len(matches):
+            partner[i] = matches[0]
+    return partner
+
+
+def _from_prediction_table(cls: type[Target], table: Any, sensitive: Sequence[str], name: str) -> Target:
+    frame = _read_table("predictions", table)
+    for column in ("label", "member"):
+        if column not in frame.columns:
+            known = ", ".join(map(str, frame.columns[:12]))
+            raise InputError("predictions", known, f"a column called {column} is missing")
+    outputs, columns = _prediction_columns(frame, "")
+    shadow_ids = sorted({int(m[1]) for c in frame.columns if (m := re.match(r"shadow(\d+)_", str(c)))})
+    y = frame["label"].to_numpy()
+    members = _yes_no("member", frame["member"])
+    n_shadow_columns = [c for c in frame.columns if str(c).startswith("shadow")]
+    groups = frame.drop(columns=[*columns, *n_shadow_columns, "member"])
+    shadows = None
+    if shadow_ids:
+        blocks, masks = [], []
+        for k in shadow_ids:
+            kind, names = _prediction_columns(frame, f"shadow{k}_")
+            if f"shadow{k}_member" not in frame.columns:
+                raise InputError("predictions", f"shadow{k}", f"a column called shadow{k}_member is missing")
+            blocks.append(to_logits(frame[names].to_numpy(), kind))
+            masks.append(_yes_no(f"shadow{k}_member", frame[f"shadow{k}_member"]))
+        shadows = _as_references(np.stack(blocks), np.stack(masks), len(frame), "logits")
+    population = _yes_no("population", frame["population"]) if "population" in frame.columns else None
+    records = Records(np.zeros((len(frame), 0), dtype=np.float32), y, members, population, groups)
+    return cls(frame[columns].to_numpy(), records, None, sensitive, name, outputs, shadows)
+
+
+def _prediction_columns(frame: Any, prefix: str) -> tuple[Outputs, list[str]]:
+    kinds: tuple[tuple[Outputs, str], ...] = (("logits", "logit"), ("probabilities", "prob"))
+    for outputs, word in kinds:
+        names = [c for c in frame.columns if re.fullmatch(rf"{prefix}{word}_\d+", str(c))]
+        if names:
+            ordered = sorted(names, key=lambda c: int(str(c).rsplit("_", 1)[1]))
+            if [int(str(c).rsplit("_", 1)[1]) for c in ordered] != list(range(len(ordered))):
+                raise InputError("predictions", ", ".join(ordered), f"number the columns {prefix}{word}_0, _1, … without gaps")
+            return outputs, ordered
+    raise InputError(
+        "predictions", f"no {prefix}logit_0 or {prefix}prob_0", "give one column of logits or probabilities per class"
+    )
+
+
+def _read_table(field_name: str, table: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    path = Path(table)
+    if not path.is_file():
+        raise InputError(field_name, str(path), "no such file")
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise InputError(field_name, str(path), f"not readable: {_one_line(error)}") from error
+    raise InputError(field_name, str(path), "give a .csv or a .parquet file")
+
+
+def _yes_no(name: str, column: Any) -> np.ndarray:
+    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False, "1.0": True, "0.0": False}
+    lowered = column.astype(str).str.strip().str.lower()
+    unknown = sorted(set(lowered) - set(words))
+    if unknown:
+        raise InputError(name, ", ".join(unknown[:3]), "use true or false (or 1 and 0) in every row of this column")
+    return lowered.map(words).to_numpy(dtype=bool)
+
+
+def _encode_labels(column: Any, classes: Any) -> np.ndarray:
+    values = column.to_numpy()
+    if classes is None:
+        return values
+    known = {value: code for code, value in enumerate(np.asarray(classes).tolist())}
+    unknown = sorted({str(v) for v in values.tolist() if v not in known})
+    if unknown:
+        raise InputError("label", ", ".join(unknown[:3]), f"the model knows the classes {', '.join(map(str, known))}")
+    if np.asarray(classes).dtype.kind in "iub":
+        return values
+    return np.array([known[v] for v in values.tolist()])
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"leakpro_target_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    # helpers that stand beside target.py are importable from it, as they are in a script
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError("target", str(path), f"it cannot be imported: {_one_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _small_sample(y: np.ndarray, per_class: int = 16, at_most: int = 256) -> np.ndarray:
+    picks = [np.flatnonzero(y == label)[:per_class] for label in np.unique(y)]
+    return np.sort(np.concatenate(picks))[:at_most]
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

@@ -1,0 +1,153 @@
+"""Threat model: who attacks, what they see, what they know.
+
+A threat model is enforced, not described: ``reveal`` hands out a view that holds what its lines grant.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from leakpro_nb.errors import InputError
+from leakpro_nb.game.views import _RANK, Access, References, View, floor_logits
+
+if TYPE_CHECKING:
+    from leakpro_nb.game.target import Target
+
+__all__ = ["ACCESS_IN_WORDS", "KNOWLEDGE_IN_WORDS", "RELEASE_IN_WORDS", "Knowledge", "ThreatModel"]
+
+Knowledge = Literal["labels", "candidates", "population", "recipe"]
+
+RELEASE_IN_WORDS = {
+    "prediction_api": "the model answers queries over an interface",
+    "open_weights": "the model file itself is handed out",
+}
+ACCESS_IN_WORDS = {
+    "labels": "only the predicted class of any record they ask about",
+    "scores": "the model's confidence in every class, for any record they ask about",
+    "white_box": "everything: the confidence in every class, and the model's inner parameters",
+}
+KNOWLEDGE_IN_WORDS = {
+    "labels": "the true label of the people they ask about",
+    "candidates": "the full record of each person they ask about, before they prepare the attack",
+    "population": "records of other, similar people who did not train the model",
+    "recipe": "how the model was trained, so that they can train look-alikes (shadow models)",
+}
+
+
+class ThreatModel(BaseModel):
+    """Who attacks, what they see, what they know.
+
+    The defaults are the strong attacker that an audit should start from: confidence scores, similar data, and the
+    recipe of the model.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    release: Literal["prediction_api", "open_weights"] = "prediction_api"
+    access: Access = "scores"
+    knowledge: tuple[Knowledge, ...] = ("labels", "candidates", "population", "recipe")
+    goal: Literal["membership"] = "membership"
+    prior: float = Field(default=0.5, gt=0, lt=1)
+    note: str = ""
+
+    @classmethod
+    def load(cls, source: ThreatModel | dict[str, Any] | str | os.PathLike[str] | None) -> ThreatModel:
+        """Return a threat model from a YAML file, a dict, or the default one from ``None``.
+
+        Raises
+        ------
+        InputError
+            Missing file, a line that is not part of a threat model, or a value that is not admitted.
+        """
+        if isinstance(source, ThreatModel):
+            return source
+        if source is None:
+            return cls()
+        if isinstance(source, dict):
+            values: Any = source
+        else:
+            path = Path(source)
+            if not path.is_file():
+                raise InputError("threat", str(path), "no such file; give the path of a YAML threat model")
+            try:
+                values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise InputError("threat", str(path), f"not readable as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(values, dict):
+            raise InputError("threat", type(values).__name__, "a threat model is a mapping such as 'access: scores'")
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "threat"
+            known = ", ".join(cls.model_fields)
+            remedy = f"not a line of a threat model; it has {known}" if first["type"] == "extra_forbidden" else first["msg"]
+            raise InputError(f"threat.{field}", first.get("input"), remedy) from error
+
+    def refusal(self, attack: Any) -> str:
+        """Return why ``attack`` is out under this threat model, or an empty string when it is admitted.
+
+        ``attack`` states its ``access`` and its ``knowledge``.
+        """
+        if _RANK[self.access] < _RANK[attack.access]:
+            return f"it needs {ACCESS_IN_WORDS[attack.access]}; the threat model grants 'access: {self.access}'"
+        missing = [need for need in attack.knowledge if need not in self.knowledge]
+        if missing:
+            needs = "; ".join(KNOWLEDGE_IN_WORDS[need] for need in missing)
+            return f"it needs an attacker who knows {needs}; the threat model's knowledge lacks {', '.join(missing)}"
+        return ""
+
+    def reveal(self, target: Target, shadows: References | None = None) -> View:
+        """Return what this attacker sees of ``target``, and of their own shadow models.
+
+        Shadow models are withheld from an attacker who does not know the recipe, the population from one who has no
+        such records.
+        """
+        audited = target.records.audited
+        population = ~audited
+        grants_references = shadows is not None and "recipe" in self.knowledge
+        logits, references = target.logits, shadows if grants_references else None
+        if references is not None:
+            logits, reference_logits = floor_logits(logits, references.logits)
+            references = References(reference_logits, references.trained_on, references.pair)
+        else:
+            (logits,) = floor_logits(logits)
+        grants_population = "population" in self.knowledge and bool(population.any())
+        return View(
+            access=self.access,
+            labels=target.records.y[audited],
+            logits=logits[audited],
+            references=references.select(slice(None), audited) if references else None,
+            population=logits[population] if grants_population else None,
+            population_labels=target.records.y[population] if grants_population else None,
+            population_references=(
+                references.select(slice(None), population) if references and grants_population else None
+            ),
+            model=target.model if self.access == "white_box" else None,
+        )
+
+    def in_words(self) -> list[tuple[str, str]]:
+        """Return (question, answer) rows for the report."""
+        knows = "; ".join(KNOWLEDGE_IN_WORDS[item] for item in self.knowledge) or "nothing beyond that"
+        rows = [
+            ("What is released?", RELEASE_IN_WORDS[self.release]),
+            ("What does the attacker see?", ACCESS_IN_WORDS[self.access]),
+            ("What does the attacker know already?", knows),
+            ("What do they want?", "to tell whether a given person's record was used to train the model"),
+            (
+                "What do they believe before the attack?",
+                f"that a person in question was used with probability {self.prior:.0%}",
+            ),
+        ]
+        return [*rows, ("Note", self.note)] if self.note else rows
+
+    def shadow_models_useful(self) -> bool:
+        """Return whether this attacker could train shadow models at all."""
+        return "recipe" in self.knowledge and self.access != "labels"
+
+

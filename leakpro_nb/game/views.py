@@ -1,0 +1,186 @@
+"""What each access reveals, and nothing more.
+
+An attack is handed a view, never the target. Asking a view for what the threat model withholds raises
+``AccessDenied``; membership is not part of any view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from leakpro_nb.errors import AccessDenied
+
+__all__ = ["Access", "Observed", "References", "Signal", "View", "floor_logits"]
+
+Access = Literal["labels", "scores", "white_box"]
+_RANK: dict[str, int] = {"labels": 0, "scores": 1, "white_box": 2}
+
+SignalFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class References:
+    """Reference models: who trained on what, and what each says about every record.
+
+    Parameters
+    ----------
+    logits
+        (K, N, C).
+    trained_on
+        (K, N) bool.
+    pair
+        (K,) index of the model that trained on the complementary half, -1 if there is none.
+    """
+
+    logits: np.ndarray
+    trained_on: np.ndarray
+    pair: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.trained_on)
+
+    def select(self, models: np.ndarray | slice, records: np.ndarray | slice) -> References:
+        """Return the given models' observations on the given records."""
+        keep = np.arange(len(self))[models]
+        position = {int(old): new for new, old in enumerate(keep)}
+        pair = np.array([position.get(int(self.pair[k]), -1) for k in keep], dtype=int)
+        return References(self.logits[keep][:, records], self.trained_on[keep][:, records], pair)
+
+
+class Observed(NamedTuple):
+    """One signal of the target and of the references, for one set of records."""
+
+    target: np.ndarray
+    references: np.ndarray
+    trained_on: np.ndarray
+
+
+class Signal(NamedTuple):
+    """One signal for the audited records and, where the attacker has one, for a population."""
+
+    audit: Observed
+    population: Observed | None
+
+
+@dataclass(frozen=True)
+class View:
+    """What one attacker sees.
+
+    Parameters
+    ----------
+    access
+        ``labels`` < ``scores`` < ``white_box``.
+    labels
+        (N,) true labels of the records in question.
+    logits
+        (N, C) the target's outputs; ask for them through the methods.
+    references
+        The attacker's own models on the same records, if the threat model lets them train any.
+    population, population_labels, population_references
+        The same for records that the attacker knows to be outside the target's training set.
+    oracle
+        Knowledge granted for the sake of the audit that no real attacker has; the report names it.
+    """
+
+    access: Access
+    labels: np.ndarray
+    logits: np.ndarray = field(repr=False)
+    references: References | None = field(default=None, repr=False)
+    population: np.ndarray | None = field(default=None, repr=False)
+    population_labels: np.ndarray | None = field(default=None, repr=False)
+    population_references: References | None = field(default=None, repr=False)
+    model: Any = field(default=None, repr=False)
+    oracle: tuple[str, ...] = ()
+    _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def require(self, access: Access) -> None:
+        """Raise ``AccessDenied`` unless the view grants ``access``."""
+        if _RANK[self.access] < _RANK[access]:
+            raise AccessDenied(
+                f"the threat model's line 'access: {self.access}' does not reveal what 'access: {access}' would"
+            )
+
+    def predicted_classes(self) -> np.ndarray:
+        """Return the target's predicted class per record ``(N,)``; every access reveals it."""
+        return np.argmax(self.logits, axis=-1)
+
+    def signal(self, function: SignalFunction) -> Signal:
+        """Return ``function(logits, labels)`` for target, references and population, computed once per view.
+
+        Raises
+        ------
+        AccessDenied
+            The view reveals labels only.
+        """
+        self.require("scores")
+        if function not in self._cache:
+            self._cache[function] = Signal(
+                _observe(function, self.logits, self.labels, self.references),
+                None
+                if self.population is None or self.population_labels is None
+                else _observe(function, self.population, self.population_labels, self.population_references),
+            )
+        return self._cache[function]
+
+    def white_box(self) -> Any:
+        """Return the model itself.
+
+        Raises
+        ------
+        AccessDenied
+            The view does not grant white-box access.
+        """
+        self.require("white_box")
+        return self.model
+
+    def as_target(self, k: int, records: np.ndarray | slice = slice(None)) -> View:
+        """Return the view in which reference model ``k`` plays the target.
+
+        Its references are the others, less ``k`` itself and the model trained on its complement, which would give
+        the answer away.
+        """
+        if self.references is None:
+            raise AccessDenied("the view holds no reference models that could play the target")
+        others = np.setdiff1d(np.arange(len(self.references)), [k, int(self.references.pair[k])])
+        has_population = self.population_references is not None
+        return replace(
+            self,
+            labels=self.labels[records],
+            logits=self.references.logits[k][records],
+            references=self.references.select(others, records),
+            population=self.population_references.logits[k] if self.population_references else None,
+            population_labels=self.population_labels if has_population else None,
+            population_references=(
+                self.population_references.select(others, slice(None)) if self.population_references else None
+            ),
+            model=None,
+            _cache={},
+        )
+
+
+def _observe(
+    function: SignalFunction, logits: np.ndarray, labels: np.ndarray, references: References | None
+) -> Observed:
+    target = function(logits, labels)
+    if references is None:
+        return Observed(target, np.zeros((0, len(labels))), np.zeros((0, len(labels)), dtype=bool))
+    return Observed(target, function(references.logits, labels), references.trained_on)
+
+
+def floor_logits(*stacks: np.ndarray) -> list[np.ndarray]:
+    """Replace ``-inf`` (a probability of exactly 0) by half the smallest positive probability in any stack.
+
+    One floor for target and references keeps them comparable; without it a tree ensemble's exact zeros would decide
+    every Gaussian fit.
+    """
+    if all(np.isfinite(stack).all() for stack in stacks):
+        return list(stacks)
+    smallest = min(float(stack[np.isfinite(stack)].min(initial=0.0)) for stack in stacks)
+    return [np.where(np.isneginf(stack), smallest - np.log(2), stack) for stack in stacks]

@@ -1,0 +1,43 @@
+"""Which records train which shadow model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["paired_splits", "sized_splits"]
+
+
+def paired_splits(records: int, models: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random halves and their complements.
+
+    Models 2i and 2i+1 share a permutation: one trains on its first half, the other on the rest, so every record is in
+    exactly one of the two. The splits of the first models do not depend on how many follow. Odd record counts give
+    halves that differ by one record; an odd number of models leaves the last one without its complement.
+
+    Returns
+    -------
+    trained_on, pair
+        (models, records) bool, and (models,) index of the complementary model or -1.
+
+    >>> mask, pair = paired_splits(5, 2, seed=0)
+    >>> mask.sum(axis=0).tolist(), pair.tolist()
+    ([1, 1, 1, 1, 1], [1, 0])
+    """
+    trained_on = np.zeros((models, records), dtype=bool)
+    pair = np.full(models, -1)
+    for k in range(0, models, 2):
+        order = np.random.default_rng([seed, 0, k // 2]).permutation(records)
+        trained_on[k, order[: records // 2]] = True
+        if k + 1 < models:
+            trained_on[k + 1] = ~trained_on[k]
+            pair[k], pair[k + 1] = k + 1, k
+    return trained_on, pair
+
+
+def sized_splits(records: int, models: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return independent random subsets of ``size`` records each; no model has a complement."""
+    trained_on = np.zeros((models, records), dtype=bool)
+    for k in range(models):
+        rows = np.random.default_rng([seed, 1, k]).choice(records, size, replace=False)
+        trained_on[k, rows] = True
+    return trained_on, np.full(models, -1)
