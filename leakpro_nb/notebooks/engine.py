@@ -33,7 +33,7 @@ class LeakproEngine:
 
         ``options`` are papermill's, and ``timeout``, the seconds that all cells together may take.
         """
-        from leakpro_nb.notebooks.kernel import Execution, run_cells  # noqa: PLC0415 - imports papermill
+        from leakpro_nb.notebooks.kernel import Execution, run_cells
 
         name = Path(options.get("input_path") or "notebook").stem
         nb.metadata["leakpro"] = {**nb.metadata.get("leakpro", {}), "template": name, "status": "running"}
@@ -53,14 +53,14 @@ class LeakproEngine:
     @classmethod
     def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
         """Return the kernel's name, from ``name`` or else the notebook."""
-        from papermill.utils import nb_kernel_name  # noqa: PLC0415
+        from papermill.utils import nb_kernel_name
 
         return nb_kernel_name(nb, name)
 
     @classmethod
     def nb_language(cls, nb: Any, language: str | None = None) -> str:
         """Return the language, from ``language`` or else the notebook."""
-        from papermill.utils import nb_language  # noqa: PLC0415
+        from papermill.utils import nb_language
 
         return nb_language(nb, language)
 

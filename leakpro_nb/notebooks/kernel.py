@@ -7,8 +7,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -41,6 +42,7 @@ class AuditKernel(AsyncKernelManager):
 
     def __init__(self, **options: Any) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lp"))
+        self.transcript = self.folder / "log"
         connection = self.folder / "k"
         # Unix cuts a socket's path at about 104 characters; Windows has no such sockets.
         local = sys.platform != "win32" and len(f"{connection}-ipc-5") <= _LONGEST_SOCKET
@@ -53,6 +55,13 @@ class AuditKernel(AsyncKernelManager):
             return super().format_kernel_cmd(extra_arguments)
         command = make_ipkernel_cmd(extra_arguments=extra_arguments)
         return [part.replace("{connection_file}", self.connection_file) for part in command]
+
+    def last_words(self) -> str:
+        """Say why the kernel is gone: the signal that killed it, else the last line it wrote."""
+        status = getattr(getattr(self.provisioner, "process", None), "returncode", None)
+        if status and status < 0:
+            return signal.Signals(-status).name
+        return "".join(self.transcript.read_text(errors="replace").strip().splitlines()[-1:])
 
     def destroy(self) -> None:
         """Kill whatever the kernel left running, and remove its sockets."""
@@ -137,7 +146,12 @@ def run_cells(
     )
     kernel = client.create_kernel_manager()
     try:
-        client.execute(env=environment())
+        # What a cell prints goes into the notebook; this is what a kernel says that starts or stops badly.
+        with _terminable(), kernel.transcript.open("wb") as stderr:
+            client.execute(env=environment(), stderr=stderr)
+    except Exception as error:
+        error.add_note(kernel.last_words())
+        raise
     finally:
         kernel.destroy()
 
@@ -148,6 +162,24 @@ def environment() -> dict[str, str]:
     ours = {**dict.fromkeys(_THREADS, "1"), "PYTHONHASHSEED": "0", **os.environ}
     ours.pop("MPLBACKEND", None)  # a caller's Agg would keep every figure out of the notebook
     return ours
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, which batch schedulers send, unwind like Ctrl-C; by default it orphans the kernel."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(signum: int, _: object) -> None:
+    raise SystemExit(128 + signum)
 
 
 def _remaining(limit: float | None, per_cell: float | None) -> Callable[[Any], float | None]:

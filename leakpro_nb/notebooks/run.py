@@ -185,9 +185,7 @@ class _Place:
             for path in self._products(self.folder):
                 self._set_aside(path) if finished else path.unlink()
         except OSError as error:
-            raise InputError(
-                "out", str(self.folder), f"cannot be used ({error}); name another folder"
-            ) from error
+            raise InputError("out", str(self.folder), f"cannot be used ({error}); name another folder") from error
 
     def restore(self) -> None:
         """Leave the folder as it was before."""
@@ -236,9 +234,9 @@ def _papermill(
     template: Template, notebook: Path, parameters: dict[str, Any], timeout: float | None, progress: bool
 ) -> None:
     # papermill takes a second to import, and listing templates does not need it
-    import papermill  # noqa: PLC0415
+    import papermill
 
-    from leakpro_nb.notebooks.engine import LeakproEngine  # noqa: PLC0415
+    from leakpro_nb.notebooks.engine import LeakproEngine
 
     # A source checkout that was never installed has no entry points.
     papermill.engines.papermill_engines.register("leakpro", LeakproEngine)
@@ -260,7 +258,7 @@ def _verbatim(path: Path) -> str:
 
 
 def _bar(template: Template) -> dict[str, Any]:
-    from tqdm.auto import tqdm  # noqa: PLC0415
+    from tqdm.auto import tqdm
 
     in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
     # None lets tqdm look for a terminal, which a notebook's output never is.
@@ -284,8 +282,10 @@ def _problem(error: BaseException, timeout: float | None) -> InputError | str:
     elif name == "CellTimeoutError" and timeout and "IOPub" not in str(error):
         return f"the time limit of {timeout:g} seconds was reached"
     elif name == "DeadKernelError":
-        return "the kernel died, most often because memory ran out"
-    elif name == "KeyboardInterrupt":
+        words = "".join(getattr(error, "__notes__", [])[-1:])
+        cause = ", most often because memory ran out" if words == "SIGKILL" else ""
+        return f"the kernel died{f' ({words})' if words else ''}{cause}"
+    elif not isinstance(error, Exception):
         return "it was interrupted"
     elif isinstance(error, AuditFailed):
         return _first_line(str(error))
@@ -305,9 +305,7 @@ def _input_error(message: str) -> InputError:
     if not ends:
         return InputError("notebook", message, "correct this and run again")
     # A value such as {'a': 1} has colons of its own.
-    end = next(
-        (e for e in ends if all(rest[:e].count(o) == rest[:e].count(c) for o, c in _BRACKETS)), ends[0]
-    )
+    end = next((e for e in ends if all(rest[:e].count(o) == rest[:e].count(c) for o, c in _BRACKETS)), ends[0])
     return InputError(name, rest[:end], rest[end + 2 :])
 
 

@@ -30,6 +30,12 @@ Result(
 
 
 @pytest.fixture
+def save_cell() -> str:
+    """The code with which a toy saves its result."""
+    return SAVE
+
+
+@pytest.fixture
 def old_result() -> Result:
     """A finished audit of long ago."""
     return Result(
