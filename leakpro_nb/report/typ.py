@@ -1,0 +1,86 @@
+"""The only place that emits Typst syntax."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from functools import cache
+
+import typst
+
+from leakpro_nb.report.text import printable
+
+__all__ = ["FONTS", "call", "colour", "content", "equation", "moment", "string", "text"]
+
+
+@cache
+def FONTS() -> typst.Fonts:  # noqa: N802 - a constant that is built on first use
+    """Return the fonts inside the compiler and no others: the same pages, byte for byte, on every machine."""
+    return typst.Fonts(include_system_fonts=False)
+
+
+def string(value: str) -> str:
+    r"""Return ``value`` as a Typst string literal.
+
+    Examples
+    --------
+    >>> string('a "quoted" \\ word')
+    '"a \\"quoted\\" \\\\ word"'
+    """
+    escaped = printable(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+def text(value: str) -> str:
+    """Return ``value`` as words in markup; the semicolon keeps what follows from continuing the expression.
+
+    Examples
+    --------
+    >>> text("#read(1)")
+    '#"#read(1)";'
+    """
+    return f"#{string(value)};" if value else ""
+
+
+def content(markup: str) -> str:
+    """Return markup as a content block."""
+    return f"[{markup}]"
+
+
+def call(name: str, *arguments: str, body: str | None = None, **named: str | None) -> str:
+    """Return a function call in markup; keyword arguments that are ``None`` are left out.
+
+    Examples
+    --------
+    >>> call("link", string("https://a.b"), body=text("a"))
+    '#link("https://a.b")[#"a";];'
+    """
+    given = [f"{key.replace('_', '-')}: {value}" for key, value in named.items() if value is not None]
+    inner = ", ".join([*arguments, *given])
+    parentheses = f"({inner})" if inner or body is None else ""
+    return f"#{name}{parentheses}{content(body) if body is not None else ''};"
+
+
+def equation(converted: str, alt: str, *, block: bool) -> str:
+    """Return a formula, evaluated apart from this report's names and unable to end its own maths mode."""
+    # The JSON escapes that ``string`` lacks are not needed: converted maths is printable text.
+    formula = f'eval({string(converted)}, mode: "math")'
+    return call("math.equation", formula, alt=string(alt), block=json.dumps(block))
+
+
+def colour(value: str) -> str:
+    """Return a vetted ``#rrggbb`` as a Typst colour."""
+    if not re.fullmatch(r"#[0-9a-f]{6}", value):
+        raise ValueError(value)
+    return f'rgb("{value}")'
+
+
+def moment(when: datetime | None) -> str:
+    """Return a date for the document's metadata."""
+    if when is None:
+        return "none"
+    return (
+        f"datetime(year: {when.year}, month: {when.month}, day: {when.day}, "
+        f"hour: {when.hour}, minute: {when.minute}, second: {when.second})"
+    )
