@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,6 +20,7 @@ import nbformat
 from ipykernel.kernelspec import make_ipkernel_cmd
 from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellExecutionError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
@@ -28,6 +31,8 @@ from leakpro_nb.results import write_atomically
 __all__ = ["AuditClient", "AuditKernel", "Execution", "environment", "run_cells"]
 
 _LONGEST_SOCKET = 100
+# Its input ends when we are done or dead; a kernel that goes down with us leaves its workers training.
+_GUARD = 'read -r _; kill -9 "-$0"; rm -rf "$1"'
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -47,6 +52,7 @@ class AuditKernel(AsyncKernelManager):
         # Unix cuts a socket's path at about 104 characters; Windows has no such sockets.
         local = sys.platform != "win32" and len(f"{connection}-ipc-5") <= _LONGEST_SOCKET
         transport = "ipc" if local else "tcp"
+        self._guard: subprocess.Popen[bytes] | None = None
         super().__init__(transport=transport, connection_file=f"{connection}.json", **options)
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
@@ -65,11 +71,18 @@ class AuditKernel(AsyncKernelManager):
 
     def destroy(self) -> None:
         """Kill whatever the kernel left running, and remove its sockets."""
+        if self._guard:
+            self._guard.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+        await super()._async_launch_kernel(kernel_cmd, **options)
         group = getattr(self.provisioner, "pgid", None)
         if group and group != os.getpgrp():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
-        shutil.rmtree(self.folder, ignore_errors=True)
+            command = ["/bin/sh", "-c", _GUARD, str(group), str(self.folder)]
+            self._guard = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            )
 
 
 class AuditClient(PapermillNotebookClient):
@@ -84,6 +97,7 @@ class AuditClient(PapermillNotebookClient):
             except BaseException as error:
                 self.nb_man.cell_exception(cell, cell_index=index, exception=error)
                 if not isinstance(error, CellExecutionError):
+                    _expect_failures()
                     raise
                 break  # papermill raises it again from the cell's outputs, once they are saved
             finally:
@@ -156,6 +170,14 @@ def run_cells(
         kernel.destroy()
 
 
+def _expect_failures() -> None:
+    """Keep asyncio from printing the failure of every task that we are about to cut short."""
+    loop = ensure_event_loop()
+    if not loop.is_running():  # else it is the caller's own, with tasks that are none of our business
+        for task in asyncio.all_tasks(loop):
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 def environment() -> dict[str, str]:
     """Return the kernel's environment variables: the caller's, completed for repeatable audits."""
     # An audit trains with one process per core; threads inside each would fight for the same cores.
@@ -166,16 +188,17 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM, which batch schedulers send, unwind like Ctrl-C; by default it orphans the kernel."""
+    """Let the end of a batch job or of a terminal unwind like Ctrl-C, so that the notebook is marked."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _exit)
+    ours = [number for number in numbers if main and signal.getsignal(number) is signal.SIG_DFL]
     try:
+        for number in ours:
+            signal.signal(number, _exit)
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _exit(signum: int, _: object) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -221,7 +222,7 @@ def test_no_result_is_a_failure_also_inside_a_running_loop(toy, tmp_path):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarm on this platform")
 @pytest.mark.parametrize(("number", "stopped"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_signals_stop_everything(toy, tmp_path, number, stopped):
+def test_signals_stop_everything(toy, tmp_path, caplog, number, stopped):
     pid = tmp_path / "pid"
     template = toy(CHILD + "time.sleep(60)")
 
@@ -239,8 +240,26 @@ def test_signals_stop_everything(toy, tmp_path, number, stopped):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
     assert gone(int(pid.read_text()))
     assert "interrupted" in failed(tmp_path / "out" / "toy.ipynb").cells[0].source
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_killed_caller_leaves_no_process_and_a_readable_notebook(toy, tmp_path):
+    pid, out = tmp_path / "pid", tmp_path / "out"
+    template = toy(CHILD + "time.sleep(60)")
+    code = (
+        "import sys; from leakpro_nb.notebooks import execute; execute(sys.argv[1], {'note': sys.argv[2]}, sys.argv[3])"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", code, template, pid, out])
+    while not pid.exists():
+        time.sleep(0.1)
+    caller.kill()
+    caller.wait()
+    assert gone(int(pid.read_text()))
+    assert nbformat.read(out / "toy.ipynb", as_version=4).metadata.leakpro.status == "running"
 
 
 def test_plain_papermill_runs_a_template_too(toy, tmp_path):
