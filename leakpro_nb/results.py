@@ -132,6 +132,7 @@ class TargetCard(_Model):
 
     name: str
     kind: str
+    subjects: str = "people"
     members: int
     non_members: int
     population: int = 0

@@ -60,7 +60,7 @@ def create(name: str, options: dict[str, Any] | None = None) -> Attack:
         raise InputError(f"attack_options.{name}", options, " ".join(str(error).split())) from error
 
 
-def title_of(name: str, attack: Attack) -> str:
+def title_of(attack: Attack) -> str:
     """Return what the report calls the attack."""
     mode = getattr(attack, "mode", "")
     return f"{attack.title} ({mode})" if mode else attack.title

@@ -39,8 +39,8 @@ def log_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return ``p_y``, the softmax probability of the true label."""
-    return np.exp(log_probability(logits, labels))
+    """Return ``p_y``, the softmax probability of the true label, at least 1e-300 so that ratios stay finite."""
+    return np.maximum(np.exp(log_probability(logits, labels)), 1e-300)
 
 
 def predicted_correctly(classes: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -119,7 +119,9 @@ def _as_labels(y: Any, n: int) -> np.ndarray:
             raise InputError("records.y", f"values such as {array[:3].tolist()}", "give integer class labels 0, 1, …")
     elif array.dtype.kind not in "iub":
         raise InputError(
-            "records.y", f"type {array.dtype}", "give integer class labels 0, 1, … (for text: pandas.factorize)"
+            "records.y",
+            f"type {array.dtype}",
+            "give integer class labels 0, 1, … (for text: pandas.factorize)",
         )
     array = array.astype(np.int64)
     if array.min() < 0:

@@ -18,8 +18,8 @@ import numpy as np
 
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.models import Outputs, kind_of, load_model, predictor, to_logits
-from leakpro_nb.game.records import Records, take
 from leakpro_nb.game.recipes import Recipe
+from leakpro_nb.game.records import Records, take
 from leakpro_nb.game.views import References
 
 __all__ = ["Target"]
@@ -50,6 +50,8 @@ class Target:
         ``"logits"``, ``"probabilities"`` or ``"auto"``.
     shadows
         Predictions of shadow models that were trained elsewhere.
+    subjects
+        What one record is about, in the plural, as the report should say it: ``"patients"``, ``"customers"``, …
     """
 
     model: Any
@@ -59,6 +61,7 @@ class Target:
     name: str = "target"
     outputs: Outputs = "auto"
     shadows: References | None = field(default=None, repr=False)
+    subjects: str = "people"
 
     def __post_init__(self) -> None:
         kind = kind_of(self.model)
@@ -73,7 +76,9 @@ class Target:
         if self.recipe is None and kind == "scikit-learn" and hasattr(self.model, "get_params"):
             object.__setattr__(self, "recipe", Recipe(self.model))
         if self.records.members is None:
-            raise InputError("records.members", "missing", "say which records trained the target: a mask of True and False")
+            raise InputError(
+                "records.members", "missing", "say which records trained the target: a mask of True and False"
+            )
         self._check_sides()
         self._check_sensitive()
 
@@ -133,7 +138,9 @@ class Target:
             ) from error
         if len(logits) != len(self.records):
             raise InputError(
-                "target.model", f"{len(logits)} outputs", f"it must return one row per record, {len(self.records)}"
+                "target.model",
+                f"{len(logits)} outputs",
+                f"it must return one row per record, {len(self.records)}",
             )
         return logits
 
@@ -228,9 +235,7 @@ class Target:
         """
         path = Path(path).resolve()
         if path.suffix != ".py" or not path.is_file():
-            raise InputError(
-                "target", str(path), "no such file; give a target.py, or predictions as .csv or .parquet"
-            )
+            raise InputError("target", str(path), "no such file; give a target.py, or predictions as .csv or .parquet")
         module = _import_file(path)
         if not callable(getattr(module, "target", None)):
             raise InputError("target", str(path), "it must define a function target() that returns lp.Target(…)")
@@ -396,10 +401,16 @@ def _prediction_columns(frame: Any, prefix: str) -> tuple[Outputs, list[str]]:
         if names:
             ordered = sorted(names, key=lambda c: int(str(c).rsplit("_", 1)[1]))
             if [int(str(c).rsplit("_", 1)[1]) for c in ordered] != list(range(len(ordered))):
-                raise InputError("predictions", ", ".join(ordered), f"number the columns {prefix}{word}_0, _1, … without gaps")
+                raise InputError(
+                    "predictions",
+                    ", ".join(ordered),
+                    f"number the columns {prefix}{word}_0, _1, … without gaps",
+                )
             return outputs, ordered
     raise InputError(
-        "predictions", f"no {prefix}logit_0 or {prefix}prob_0", "give one column of logits or probabilities per class"
+        "predictions",
+        f"no {prefix}logit_0 or {prefix}prob_0",
+        "give one column of logits or probabilities per class",
     )
 
 
@@ -422,7 +433,16 @@ def _read_table(field_name: str, table: Any) -> Any:
 
 
 def _yes_no(name: str, column: Any) -> np.ndarray:
-    words = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False, "1.0": True, "0.0": False}
+    words = {
+        "true": True,
+        "false": False,
+        "yes": True,
+        "no": False,
+        "1": True,
+        "0": False,
+        "1.0": True,
+        "0.0": False,
+    }
     lowered = column.astype(str).str.strip().str.lower()
     unknown = sorted(set(lowered) - set(words))
     if unknown:

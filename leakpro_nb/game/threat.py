@@ -77,7 +77,9 @@ class ThreatModel(BaseModel):
             try:
                 values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise InputError("threat", str(path), f"not readable as YAML: {' '.join(str(error).split())}") from error
+                raise InputError(
+                    "threat", str(path), f"not readable as YAML: {' '.join(str(error).split())}"
+                ) from error
         if not isinstance(values, dict):
             raise InputError("threat", type(values).__name__, "a threat model is a mapping such as 'access: scores'")
         try:
@@ -86,7 +88,9 @@ class ThreatModel(BaseModel):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "threat"
             known = ", ".join(cls.model_fields)
-            remedy = f"not a line of a threat model; it has {known}" if first["type"] == "extra_forbidden" else first["msg"]
+            remedy = (
+                f"not a line of a threat model; it has {known}" if first["type"] == "extra_forbidden" else first["msg"]
+            )
             raise InputError(f"threat.{field}", first.get("input"), remedy) from error
 
     def refusal(self, attack: Any) -> str:
@@ -149,5 +153,3 @@ class ThreatModel(BaseModel):
     def shadow_models_useful(self) -> bool:
         """Return whether this attacker could train shadow models at all."""
         return "recipe" in self.knowledge and self.access != "labels"
-
-

@@ -11,7 +11,12 @@ __all__ = ["blind_baseline_scores", "detectable_auc"]
 
 
 def blind_baseline_scores(
-    features: np.ndarray, member: np.ndarray, *, seed: int = 0, max_records: int = 20_000, max_features: int = 512
+    features: np.ndarray,
+    member: np.ndarray,
+    *,
+    seed: int = 0,
+    max_records: int = 20_000,
+    max_features: int = 512,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return out-of-fold membership scores of a classifier that sees the records but never the model.
 

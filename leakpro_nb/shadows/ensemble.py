@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.records import take
 from leakpro_nb.game.recipes import Recipe
+from leakpro_nb.game.records import take
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import References
 from leakpro_nb.results import write_atomically
@@ -177,7 +178,7 @@ def _train(
     device = _device(device) if stacked else "cpu"
     with tempfile.TemporaryDirectory(prefix="leakpro-") as scratch:
         base = Path(folder) / "shadows" if folder is not None else Path(scratch)
-        home = base / _key(target, recipe, seed, size, device, stacked)
+        home = base / _key(target, recipe, trained_on[0], seed, device, stacked)
         home.mkdir(parents=True, exist_ok=True)
         stack = STACK if stacked else 1
         units = _units(home, len(trained_on), stack)
@@ -216,14 +217,16 @@ def _device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _key(target: Target, recipe: Recipe, seed: int, size: str, device: str, stacked: bool) -> str:
+def _key(
+    target: Target, recipe: Recipe, first_split: np.ndarray, seed: int, device: str, stacked: bool
+) -> str:
+    """Return a name for everything that a trained model depends on; the first split stands for the way of splitting."""
     digest = hashlib.sha256()
-    parts = [CACHE_VERSION, recipe.fingerprint(), target.records.fingerprint(), str(seed), size, device.split(":")[0]]
-    parts += [str(STACK) if stacked else "single", str(target.classes), target.outputs, *_versions(recipe)]
-    if size == "target":
-        parts.append(str(int(np.sum(target.records.members))))
+    parts = [CACHE_VERSION, recipe.fingerprint(), target.records.fingerprint(), str(seed), device.split(":")[0]]
+    parts += [f"stack {STACK}" if stacked else "single", str(target.classes), target.outputs, *_versions(recipe)]
     for part in parts:
         digest.update(part.encode() + b"\0")
+    digest.update(np.packbits(first_split).tobytes())
     return digest.hexdigest()[:20]
 
 
@@ -272,7 +275,9 @@ class _Job:
         from safetensors.numpy import save
 
         start = time.process_time()
-        with _single_thread(torch=not self.recipe.is_sklearn):
+        with _single_thread(torch=not self.recipe.is_sklearn), warnings.catch_warnings():
+            # worker processes map X read-only, and nobody here writes to it
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             states, logits = self._stack(unit) if self.stacked else self._single(unit)
         arrays = {"logits": np.ascontiguousarray(logits)}
         for k, state in zip(range(unit.first, unit.end), states, strict=True):
@@ -282,7 +287,7 @@ class _Job:
         return time.process_time() - start
 
     def _seed(self, k: int) -> int:
-        return int(np.random.SeedSequence([self.seed, 2, k]).generate_state(1)[0])
+        return int(np.random.SeedSequence(self.seed, spawn_key=(2, k)).generate_state(1)[0])
 
     def _stack(self, unit: _Unit) -> tuple[list[dict[str, Any]], np.ndarray]:
         from leakpro_nb.game.models import to_logits
@@ -336,15 +341,17 @@ def _run(job: _Job, todo: list[_Unit], workers: int | None, progress: bool, done
         if workers == 1:
             return sum(job.train(unit) for unit in todo)
         _send_by_value(job.recipe)
-        with joblib.parallel_config(inner_max_num_threads=1):
-            return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(joblib.delayed(job.train)(u) for u in todo))
+        return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(joblib.delayed(job.train)(u) for u in todo))
 
 
 def _send_by_value(recipe: Recipe) -> None:
     """Let workers receive functions and classes of a target.py, a file that they cannot import by name."""
     import sys
 
-    from joblib.externals import cloudpickle
+    try:
+        from joblib.externals import cloudpickle
+    except ImportError:  # joblib 1.6 depends on the package instead of carrying a copy
+        import cloudpickle
 
     maker = recipe.train or recipe.make
     module = sys.modules.get(getattr(maker, "__module__", None) or type(maker).__module__)

@@ -26,7 +26,7 @@ def paired_splits(records: int, models: int, seed: int) -> tuple[np.ndarray, np.
     trained_on = np.zeros((models, records), dtype=bool)
     pair = np.full(models, -1)
     for k in range(0, models, 2):
-        order = np.random.default_rng([seed, 0, k // 2]).permutation(records)
+        order = _rng(seed, 0, k // 2).permutation(records)
         trained_on[k, order[: records // 2]] = True
         if k + 1 < models:
             trained_on[k + 1] = ~trained_on[k]
@@ -38,6 +38,15 @@ def sized_splits(records: int, models: int, size: int, seed: int) -> tuple[np.nd
     """Return independent random subsets of ``size`` records each; no model has a complement."""
     trained_on = np.zeros((models, records), dtype=bool)
     for k in range(models):
-        rows = np.random.default_rng([seed, 1, k]).choice(records, size, replace=False)
+        rows = _rng(seed, 1, k).choice(records, size, replace=False)
         trained_on[k, rows] = True
     return trained_on, np.full(models, -1)
+
+
+def _rng(seed: int, kind: int, k: int) -> np.random.Generator:
+    """Return a stream of its own.
+
+    A spawn key keeps it apart from ``default_rng(seed)``, with which users draw their members: ``default_rng([0, 0, 0])``
+    is that very stream, and would have handed the attacker the truth.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(kind, k)))

@@ -60,6 +60,8 @@ def load_skops(path: Path) -> Any:
     refused = sorted(unknown - _PLAIN_DATA)
     if refused:
         raise InputError(
-            "model", str(path), f"it holds types that are not trusted: {', '.join(refused)}; write a target.py instead"
+            "model",
+            str(path),
+            f"it holds types that are not trusted: {', '.join(refused)}; write a target.py instead",
         )
     return skops.io.load(path, trusted=sorted(unknown))

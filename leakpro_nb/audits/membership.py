@@ -1,0 +1,516 @@
+"""The membership audit: can an attacker tell whose records trained the model?
+
+The notebook calls these functions in order; each hands its result to the next:
+``prepare`` → ``train`` → ``observe`` → ``attack`` → ``measure`` → ``save``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import leakpro_nb
+from leakpro_nb.attacks import Attack, NotApplicable, Scores, create, title_of
+from leakpro_nb.audits import exposure, validity
+from leakpro_nb.errors import AccessDenied, InputError
+from leakpro_nb.game.models import kind_of
+from leakpro_nb.game.target import Target
+from leakpro_nb.game.threat import ThreatModel
+from leakpro_nb.game.views import View
+from leakpro_nb.measures import (
+    auc_interval,
+    belief_gain,
+    best_threshold,
+    clopper_pearson,
+    roc,
+    ties,
+    tpr_at_fpr,
+)
+from leakpro_nb.results import (
+    AttackResult,
+    Curve,
+    Interval,
+    Measure,
+    Result,
+    TargetCard,
+    TprAtFpr,
+    write_atomically,
+)
+from leakpro_nb.risk import Finding, verdict
+from leakpro_nb.shadows.ensemble import Shadows, train_shadows
+
+__all__ = [
+    "DEFAULT_ATTACKS",
+    "Outcome",
+    "Plan",
+    "attack",
+    "measure",
+    "observe",
+    "preflight",
+    "prepare",
+    "save",
+    "train",
+]
+
+QUESTION = "Can an attacker tell whose records were used to train this model?"
+
+DEFAULT_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia")
+LABEL_ONLY_ATTACKS = ("gap",)
+
+DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0)
+
+BAND_POINTS = 300
+"""Points to which a ROC curve is thinned for the result file; measures use the full curve."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked audit: everything that was asked for, and nothing computed yet but the target's predictions."""
+
+    target: Target
+    threat: ThreatModel
+    attacks: dict[str, Attack]
+    refused: dict[str, str]
+    num_shadows: int
+    shadow_size: Literal["half", "target"]
+    fprs: tuple[float, ...]
+    headline_fpr: float
+    confidence: float
+    seed: int
+    workers: int | None
+    device: str
+    out: Path
+    reveal_records: bool
+    asked: dict[str, Any] = field(default_factory=dict)
+    started: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attack returned, or why it returned nothing."""
+
+    title: str
+    status: Literal["ok", "skipped", "failed"]
+    scores: Scores | None = None
+    reason: str = ""
+    cpu_seconds: float = 0.0
+
+
+def prepare(
+    target: Target | str,
+    threat: ThreatModel | str | None = None,
+    *,
+    out: str | Path = "audit",
+    attacks: Sequence[str] | None = None,
+    attack_options: Mapping[str, Mapping[str, Any]] | None = None,
+    num_shadows: int = 16,
+    shadow_size: Literal["half", "target"] = "half",
+    fprs: Sequence[float] = DEFAULT_FPRS,
+    headline_fpr: float = 0.01,
+    confidence: float = 0.95,
+    seed: int = 0,
+    workers: int | None = None,
+    device: str = "auto",
+    reveal_records: bool = False,
+) -> Plan:
+    """Check everything that can be wrong, before anything expensive starts and without writing a file.
+
+    Parameters
+    ----------
+    target
+        A target, or the path of a ``target.py`` or of a table of predictions.
+    threat
+        A threat model, the path of its YAML file, or ``None`` for the default one.
+    out
+        Folder for everything that the audit writes.
+    attacks
+        Names of attacks; those that the threat model does not admit are listed as skipped. ``None``: all that pay under
+        this access.
+    attack_options
+        ``{attack: {option: value}}``.
+    num_shadows
+        Shadow models; 0 for attacks that need none.
+    shadow_size
+        See ``train_shadows``.
+    fprs
+        False-positive rates at which the true-positive rate is reported.
+    headline_fpr
+        The one that decides the verdict: fixed beforehand, never chosen after seeing results.
+    confidence
+        Level of all intervals.
+    seed
+        The one seed of all randomness.
+    workers, device
+        See ``train_shadows``.
+    reveal_records
+        Show the raw values of the most exposed records.
+
+    Raises
+    ------
+    InputError
+        The first thing that is wrong: field, value, remedy.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    model = ThreatModel.load(threat)
+    if attacks is None:
+        attacks = (LABEL_ONLY_ATTACKS if model.access == "labels" else ()) + DEFAULT_ATTACKS
+    asked = {
+        "target": Path(target).name if isinstance(target, (str, Path)) else target.name,
+        "attacks": list(attacks), "attack_options": {k: dict(v) for k, v in (attack_options or {}).items()},
+        "num_shadows": num_shadows, "shadow_size": shadow_size, "fprs": list(fprs), "headline_fpr": headline_fpr,
+        "confidence": confidence, "seed": seed, "reveal_records": reveal_records,
+    }  # fmt: skip
+    _check_numbers(num_shadows, shadow_size, fprs, headline_fpr, confidence, seed, workers)
+    chosen, refused = _choose(attacks, attack_options or {}, model)
+    challenger = Target.load(target)
+    needs_shadows = [name for name, each in chosen.items() if each.references > 0]
+    if kind_of(challenger.model) == "predictions" and challenger.shadows is None:
+        num_shadows = 0
+    if not needs_shadows:
+        num_shadows = 0
+    challenger.check(needs_recipe=num_shadows > 0)
+    return Plan(
+        challenger, model, chosen, refused, num_shadows, shadow_size, tuple(sorted(set(fprs), reverse=True)),
+        headline_fpr, confidence, seed, workers, device, Path(out), reveal_records, asked, started,
+    )  # fmt: skip
+
+
+def preflight(**parameters: Any) -> None:
+    """Check the parameters of the template, as ``prepare`` does, for callers that start a notebook."""
+    prepare(**parameters)
+
+
+def _check_numbers(
+    num_shadows: int,
+    size: str,
+    fprs: Sequence[float],
+    headline: float,
+    level: float,
+    seed: int,
+    workers: int | None,
+) -> None:
+    if isinstance(num_shadows, bool) or not isinstance(num_shadows, (int, np.integer)) or num_shadows < 0:
+        raise InputError("num_shadows", num_shadows, "use an integer of at least 0, for example 16")
+    if size not in ("half", "target"):
+        raise InputError("shadow_size", size, "use half or target")
+    for fpr in fprs:
+        if not 0 <= fpr < 1:
+            raise InputError("fprs", fpr, "false-positive rates lie between 0 and 1, for example 0.01")
+    if not 0 < headline < 1:
+        raise InputError("headline_fpr", headline, "use a rate between 0 and 1, for example 0.01")
+    if not 0.5 <= level < 1:
+        raise InputError("confidence", level, "use a level from 0.5 to below 1, for example 0.95")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError("seed", seed, "use an integer of at least 0")
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise InputError("workers", workers, "use an integer of at least 1, or None for one per core")
+
+
+def _choose(
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]], threat: ThreatModel
+) -> tuple[dict[str, Attack], dict[str, str]]:
+    if isinstance(names, str) or not names:
+        raise InputError("attacks", names, f"give a list of names, for example {list(DEFAULT_ATTACKS[:3])}")
+    for name in options:
+        if name not in names:
+            raise InputError("attack_options", name, f"not one of the attacks asked for: {', '.join(names)}")
+    every = {name: create(name, dict(options.get(name, {}))) for name in names}
+    refused = {name: reason for name, each in every.items() if (reason := threat.refusal(each))}
+    admitted = {name: each for name, each in every.items() if name not in refused}
+    if not admitted:
+        first = next(iter(refused))
+        raise InputError(
+            "attacks", ", ".join(names), f"the threat model admits none of them; {first}: {refused[first]}"
+        )
+    return admitted, refused
+
+
+def train(plan: Plan, *, progress: bool = True) -> Shadows:
+    """Train the attacker's shadow models, or load those that an earlier run has finished."""
+    return train_shadows(
+        plan.target,
+        plan.num_shadows,
+        seed=plan.seed,
+        folder=plan.out / "cache",
+        size=plan.shadow_size,
+        workers=plan.workers,
+        device=plan.device,
+        progress=progress,
+    )
+
+
+def observe(plan: Plan, shadows: Shadows) -> View:
+    """Return what the attacker sees, and nothing more."""
+    return plan.threat.reveal(plan.target, shadows)
+
+
+def attack(plan: Plan, view: View) -> dict[str, Outcome]:
+    """Run every attack on the view; one that cannot run is listed with the reason, and the others go on."""
+    outcomes = {}
+    for name, each in plan.attacks.items():
+        start = time.process_time()
+        title = title_of(each)
+        try:
+            scores = each.run(view)
+        except (NotApplicable, AccessDenied) as reason:
+            outcomes[name] = Outcome(title, "skipped", reason=str(reason))
+            continue
+        outcomes[name] = Outcome(title, "ok", scores, cpu_seconds=time.process_time() - start)
+    for name, reason_text in plan.refused.items():
+        title = title_of(create(name, dict(plan.asked["attack_options"].get(name, {}))))
+        outcomes[name] = Outcome(title, "skipped", reason=reason_text)
+    return outcomes
+
+
+def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Outcome]) -> Result:
+    """Join the truth to the scores, and say how sure we are."""
+    member = _truth(plan)
+    ran = {name: outcome for name, outcome in outcomes.items() if outcome.scores is not None}
+    results = [_measure_one(plan, name, outcome, member) for name, outcome in outcomes.items()]
+    checks = validity.checks(
+        plan.target, view, plan.attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed
+    )
+    failed = [check.sentence for check in checks if check.passed is False and check.name in validity.GATES]
+    joint = 1 - (1 - plan.confidence) / max(1, len(ran))
+    decision = verdict(
+        _findings(plan, ran, member, joint),
+        failed_gates=failed,
+        fpr=plan.headline_fpr,
+        prior=plan.threat.prior,
+        level=joint,
+        subjects=plan.target.subjects,
+    )
+    strongest = _strongest(results, decision.values.get("attack"))
+    exposures, most_exposed = exposure.of(plan.target, ran, member, strongest, plan.headline_fpr, plan.confidence)
+    return Result(
+        package_version=leakpro_nb.__version__,
+        template="membership",
+        question=QUESTION,
+        target=_card(plan),
+        threat_model=plan.threat.model_dump(mode="json"),
+        parameters={
+            **plan.asked,
+            "num_shadows": len(shadows),
+            "shadows": shadows.how,
+            "strongest": strongest,
+        },
+        attacks=results,
+        checks=checks,
+        exposures=exposures,
+        most_exposed=exposure.with_values(plan.target, most_exposed) if plan.reveal_records else most_exposed,
+        verdict=decision,
+        warnings=[check.sentence for check in checks if check.passed is False],
+        environment=_environment(plan),
+        started=plan.started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def save(plan: Plan, result: Result, outcomes: Mapping[str, Outcome]) -> Path:
+    """Write ``scores.parquet`` and then, last of all, ``result.json``; return the latter's path."""
+    import io
+
+    import pandas as pd
+
+    columns: dict[str, Any] = {"record": np.flatnonzero(plan.target.records.audited), "member": _truth(plan)}
+    columns |= {name: outcome.scores.values for name, outcome in outcomes.items() if outcome.scores is not None}
+    buffer = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(buffer, index=False)
+    write_atomically(plan.out / "scores.parquet", buffer.getvalue())
+    return result.save(plan.out / "result.json")
+
+
+def _truth(plan: Plan) -> np.ndarray:
+    members = plan.target.records.members
+    assert members is not None
+    return members[plan.target.records.audited]
+
+
+def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) -> AttackResult:
+    attack_object = plan.attacks.get(name)
+    parameters = dataclasses.asdict(attack_object) if dataclasses.is_dataclass(attack_object) else {}  # type: ignore[arg-type]
+    paper = attack_object.paper if attack_object is not None else ""
+    if outcome.scores is None:
+        return AttackResult(
+            name=name,
+            title=outcome.title,
+            paper=paper,
+            status=outcome.status,
+            reason=outcome.reason,
+            parameters=parameters,
+        )
+    scores = outcome.scores.values
+    known = ~np.isnan(scores)
+    scored, truth = scores[known], member[known]
+    distinct, largest = ties(scored)
+    common = {
+        "name": name, "title": outcome.title, "paper": paper, "parameters": {**parameters, **outcome.scores.notes},
+        "records_scored": int(known.sum()), "records_unscored": int((~known).sum()), "distinct_scores": distinct,
+        "largest_tie": largest, "cpu_seconds": outcome.cpu_seconds,
+    }  # fmt: skip
+    if truth.all() or not truth.any():
+        return AttackResult(**common, status="failed", reason="it could score only one side, members or non-members")
+    return AttackResult(
+        **common,
+        measures=_measures(scored, truth, plan.confidence),
+        tpr_at_fpr=[_tpr_at_fpr(scored, truth, fpr, plan.confidence) for fpr in plan.fprs],
+        curve=_curve(scored, truth, plan.confidence),
+    )
+
+
+def _measures(scores: np.ndarray, member: np.ndarray, level: float) -> list[Measure]:
+    auc, low, high = auc_interval(scores, member, level)
+    best = best_threshold(scores, member)
+    # balanced accuracy at the best threshold is an optimum over thresholds: its interval must cover that search
+    width = _dkw(best.members, level) + _dkw(best.non_members, level)
+    balanced = (1 + best.tpr - best.fpr) / 2
+    return [
+        Measure(
+            name="auc",
+            label="AUC",
+            interval=Interval(value=auc, low=low, high=high, level=level, method="DeLong, logit scale"),
+            baseline=0.5,
+        ),
+        Measure(
+            name="balanced_accuracy",
+            label="Balanced accuracy at the best threshold",
+            interval=Interval(
+                value=balanced,
+                low=max(0.0, balanced - width / 2),
+                high=min(1.0, balanced + width / 2),
+                level=level,
+                method="Dvoretzky-Kiefer-Wolfowitz band",
+            ),
+            baseline=0.5,
+        ),
+        Measure(
+            name="advantage",
+            label="Advantage (largest TPR - FPR)",
+            interval=Interval(
+                value=best.tpr - best.fpr,
+                low=max(0.0, best.tpr - best.fpr - width),
+                high=min(1.0, best.tpr - best.fpr + width),
+                level=level,
+                method="Dvoretzky-Kiefer-Wolfowitz band",
+            ),
+            baseline=0.0,
+        ),
+    ]
+
+
+def _dkw(n: int, level: float) -> float:
+    """Half-width of the band around an empirical distribution of ``n`` values; two bands share the error."""
+    return float(np.sqrt(np.log(2 / ((1 - level) / 2)) / (2 * n)))
+
+
+def _tpr_at_fpr(scores: np.ndarray, member: np.ndarray, fpr: float, level: float) -> TprAtFpr:
+    non_members = int((~member).sum())
+    if 0 < fpr * non_members < 1:
+        return TprAtFpr(
+            fpr=fpr,
+            resolvable=False,
+            reason=f"not resolvable with {non_members:,} non-members; the smallest rate above 0 is {1 / non_members:.2g}",
+        )
+    point, tpr, realised = tpr_at_fpr(scores, member, fpr, level)
+    coarse = 0 < fpr * non_members < 3
+    return TprAtFpr(
+        fpr=fpr,
+        resolvable=True,
+        tpr=Interval(value=point.tpr, low=tpr[0], high=tpr[1], level=level, method="Clopper-Pearson"),
+        realised_fpr=Interval(
+            value=point.fpr, low=realised[0], high=realised[1], level=level, method="Clopper-Pearson"
+        ),
+        threshold=point.threshold if np.isfinite(point.threshold) else None,
+        reason=f"coarse: {point.false_alarms} of {non_members:,} non-members decide it" if coarse else "",
+    )
+
+
+def _curve(scores: np.ndarray, member: np.ndarray, level: float) -> Curve:
+    full = roc(scores, member)
+    steps = np.unique(
+        np.r_[
+            0,
+            np.searchsorted(full.false_alarms, np.geomspace(1, max(2, full.false_alarms[-1]), BAND_POINTS)),
+            np.flatnonzero(full.false_alarms == 0)[-1],
+            len(full.fpr) - 1,
+        ].clip(0, len(full.fpr) - 1)
+    )
+    low, high = clopper_pearson(full.hits[steps], full.hits[-1], level)
+    return Curve(fpr=full.fpr[steps].tolist(), tpr=full.tpr[steps].tolist(), low=low.tolist(), high=high.tolist())
+
+
+def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level: float) -> list[Finding]:
+    findings = []
+    for outcome in ran.values():
+        assert outcome.scores is not None
+        known = ~np.isnan(outcome.scores.values)
+        scores, truth = outcome.scores.values[known], member[known]
+        if truth.all() or not truth.any() or plan.headline_fpr * (~truth).sum() < 1:
+            continue
+        point, _, _ = tpr_at_fpr(scores, truth, plan.headline_fpr)
+        gain = belief_gain(
+            point.hits,
+            point.members,
+            point.false_alarms,
+            point.non_members,
+            prior=plan.threat.prior,
+            level=level,
+        )
+        findings.append(Finding(outcome.title, point.tpr, gain))
+    return findings
+
+
+def _strongest(results: Sequence[AttackResult], title: str | None) -> str | None:
+    """Return the name of the attack behind the verdict, else of the one with the largest AUC."""
+    ran = [result for result in results if result.status == "ok"]
+    for result in ran:
+        if result.title == title:
+            return result.name
+    by_auc = sorted(ran, key=lambda result: result.measures[0].interval.value if result.measures else 0.0)
+    return by_auc[-1].name if by_auc else None
+
+
+def _card(plan: Plan) -> TargetCard:
+    target = plan.target
+    train_accuracy, test_accuracy = target.accuracy()
+    records = target.records
+    members = records.members
+    assert members is not None
+    features = records.X.shape[1:] if hasattr(records.X, "shape") else ()
+    return TargetCard(
+        name=target.name,
+        kind=target.kind,
+        subjects=target.subjects,
+        members=int(members.sum()),
+        non_members=int((records.audited & ~members).sum()),
+        population=int((~records.audited).sum()),
+        classes=target.classes,
+        features=int(np.prod(features)) if features else None,
+        train_accuracy=train_accuracy,
+        test_accuracy=test_accuracy,
+        sensitive=list(target.sensitive),
+        recipe=target.recipe.describe() if target.recipe else "",
+        fingerprint=records.fingerprint()[:16],
+    )
+
+
+def _environment(plan: Plan) -> dict[str, Any]:
+    import sys
+    from importlib.metadata import version
+
+    names = ("numpy", "scipy", "scikit-learn", "torch", "pandas")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in names},
+        "seed": plan.seed,
+        "torch_used": "torch" in sys.modules,
+    }

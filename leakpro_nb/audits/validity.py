@@ -1,0 +1,309 @@
+"""The checks that every membership audit makes of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from leakpro_nb.attacks import Attack, NotApplicable
+from leakpro_nb.game.records import as_features
+from leakpro_nb.game.target import Target
+from leakpro_nb.game.views import View
+from leakpro_nb.measures import auc_interval, blind_baseline_scores, detectable_auc
+from leakpro_nb.results import Check
+
+if TYPE_CHECKING:
+    from leakpro_nb.audits.membership import Outcome
+
+__all__ = ["GATES", "blind_baseline", "checks", "null_audit", "null_scores"]
+
+GATES = ("blind_baseline", "null_audit", "independence")
+"""Checks without which no figure can be put down to the model."""
+
+GATE_LEVEL = 0.99
+"""Confidence of the gates' intervals: a fair audit fails each of them about once in a hundred times."""
+
+NULL_MODELS = 8
+"""Shadow models that play the target in the null audit; more would only cost time."""
+
+
+def checks(
+    target: Target,
+    view: View,
+    attacks: Mapping[str, Attack],
+    outcomes: Mapping[str, Outcome],
+    member: np.ndarray,
+    fpr: float,
+    level: float,
+    seed: int,
+) -> list[Check]:
+    """Return all checks, gates first."""
+    return [
+        blind_baseline(target, member, seed),
+        null_audit(view, attacks, outcomes, member),
+        _independence(view, member),
+        _shadow_likeness(target, view),
+        _power(member, fpr, level),
+        _ties(outcomes, fpr),
+        _overlap(target, member),
+        _unscored(outcomes),
+    ]
+
+
+def blind_baseline(target: Target, member: np.ndarray, seed: int) -> Check:
+    """Can members be told from non-members without the model?"""
+    audited = target.records.audited
+    title = "Could anyone tell the two groups apart without the model?"
+    features = as_features(target.records.X)[audited]
+    if features.size == 0:
+        return Check(
+            name="blind_baseline",
+            title=title,
+            passed=None,
+            sentence="Not tested: the records themselves were not given, only predictions.",
+        )
+    table = np.column_stack([features.reshape(len(features), -1), target.records.y[audited]])
+    scores, rows = blind_baseline_scores(table, member, seed=seed)
+    auc, low, high = auc_interval(scores, member[rows], GATE_LEVEL)
+    passed = low <= 0.5
+    return Check(
+        name="blind_baseline",
+        title=title,
+        passed=passed,
+        sentence=(
+            f"A classifier that sees the records but not the model reaches AUC {auc:.3f} ({GATE_LEVEL:.0%} interval "
+            f"{low:.3f} to {high:.3f}; 0.5 is guessing). "
+            + (
+                "It does not do better than guessing, so what the attacks find comes from the model."
+                if passed
+                else "The two groups differ by themselves, so an attack's success proves nothing about the model: "
+                "draw members and non-members at random from the same source."
+            )
+        ),
+        values={"auc": auc, "low": low, "high": high, "records": len(rows)},
+    )
+
+
+def null_scores(view: View, attack: Attack) -> np.ndarray:
+    """Return how member-like each record looks to models that never saw it, as mean rank in [0, 1].
+
+    Shadow models play the target in turn, each on the records that it did not train on, with the others as
+    references. (N,), NaN for records that no model left out.
+    """
+    references = view.references
+    n = len(view)
+    total, count = np.zeros(n), np.zeros(n)
+    for k in range(min(NULL_MODELS, len(references) if references is not None else 0)):
+        assert references is not None
+        rows = np.flatnonzero(~references.trained_on[k])
+        values = attack.run(view.as_target(k, rows)).values
+        known = ~np.isnan(values)
+        total[rows[known]] += rankdata(values[known]) / max(1, known.sum())
+        count[rows[known]] += 1
+    with np.errstate(invalid="ignore"):
+        return total / count
+
+
+def null_audit(view: View, attacks: Mapping[str, Attack], outcomes: Mapping[str, Outcome], member: np.ndarray) -> Check:
+    """Do the same attacks find anything in models that never saw the records?"""
+    title = "Do the attacks stay silent where there is nothing to find?"
+    if view.references is None or len(view.references) < 4:
+        return Check(
+            name="null_audit",
+            title=title,
+            passed=None,
+            sentence="Not tested: it needs at least four shadow models to play the target.",
+        )
+    intervals: dict[str, list[float]] = {}
+    level = 1 - (1 - GATE_LEVEL) / max(1, len(outcomes))
+    for name, outcome in outcomes.items():
+        try:
+            scores = null_scores(view, _as_run(attacks[name], outcome))
+        except NotApplicable:
+            continue
+        known = ~np.isnan(scores)
+        intervals[outcome.title] = list(auc_interval(scores[known], member[known], level))
+    wrong = {title: values for title, values in intervals.items() if not values[1] <= 0.5 <= values[2]}
+    if wrong:
+        worst = max(wrong, key=lambda each: abs(wrong[each][0] - 0.5))
+        verdict = (
+            f"{worst} reaches AUC {wrong[worst][0]:.3f} ({wrong[worst][1]:.3f} to {wrong[worst][2]:.3f}) although there "
+            "is nothing to find: members and non-members differ in how hard they are, so draw them at random from the "
+            "same source."
+        )
+    else:
+        low = min(values[0] for values in intervals.values())
+        high = max(values[0] for values in intervals.values())
+        verdict = f"all of them stay at guessing (AUC {low:.3f} to {high:.3f}; 0.5 is guessing)."
+    return Check(
+        name="null_audit",
+        title=title,
+        passed=not wrong,
+        sentence=f"Run against shadow models that never saw the records, {verdict}",
+        values={"auc": intervals},
+    )
+
+
+def _as_run(attack: Attack, outcome: Outcome) -> Attack:
+    """Return the attack with what it chose for itself in the audit, so that it is the same attack."""
+    assert outcome.scores is not None
+    names = {field.name for field in dataclasses.fields(attack)}  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {name: value for name, value in outcome.scores.notes.items() if name in names}
+    return dataclasses.replace(attack, **chosen) if chosen else attack  # type: ignore[type-var]
+
+
+def _independence(view: View, member: np.ndarray) -> Check:
+    """Do the attacker's own splits of the records carry the truth?"""
+    title = "Are the shadow models' training sets independent of the target's?"
+    if view.references is None or not len(view.references):
+        return Check(name="independence", title=title, passed=None, sentence="No shadow models were used.")
+    inside = view.references.trained_on.astype(float)
+    spread = inside.std(axis=1) * member.std()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = ((inside - inside.mean(axis=1, keepdims=True)) @ (member - member.mean())) / (len(member) * spread)
+    worst = float(np.nanmax(np.abs(correlation), initial=0.0))
+    # 5 standard errors: by chance once in 1.7 million models
+    passed = worst <= 5 / np.sqrt(len(member))
+    return Check(
+        name="independence",
+        title=title,
+        passed=passed,
+        sentence=(
+            f"The largest correlation of a shadow model's training set with the target's is {worst:.3f}. "
+            + (
+                "That is what chance gives."
+                if passed
+                else "That is far more than chance gives: the attacker was handed part of the truth. Draw the shadow "
+                "models' training sets with another seed than the target's."
+            )
+        ),
+        values={"correlation": worst},
+    )
+
+
+def _shadow_likeness(target: Target, view: View) -> Check:
+    title = "Do the shadow models resemble the model under audit?"
+    if view.references is None or not len(view.references):
+        return Check(name="shadow_likeness", title=title, passed=None, sentence="No shadow models were used.")
+    right = view.references.logits.argmax(axis=-1) == view.labels
+    inside = view.references.trained_on
+    shadow_train, shadow_test = float(right[inside].mean()), float(right[~inside].mean())
+    own_train, own_test = target.accuracy()
+    passed = abs((own_train - own_test) - (shadow_train - shadow_test)) <= 0.1
+    return Check(
+        name="shadow_likeness",
+        title=title,
+        passed=passed,
+        sentence=(
+            f"The model is right for {own_train:.1%} of its training records and {own_test:.1%} of the others; the shadow "
+            f"models for {shadow_train:.1%} and {shadow_test:.1%}. "
+            + (
+                "They behave alike."
+                if passed
+                else "They behave differently, so the attacks with shadow models are weaker than a real attacker's may "
+                "be: check the recipe."
+            )
+        ),
+        values={"target": [own_train, own_test], "shadows": [shadow_train, shadow_test]},
+    )
+
+
+def _power(member: np.ndarray, fpr: float, level: float) -> Check:
+    members, non_members = int(member.sum()), int((~member).sum())
+    smallest = detectable_auc(members, non_members, level=level)
+    enough = non_members >= 3 / fpr
+    return Check(
+        name="power",
+        title="Could this audit have seen a small leak?",
+        passed=enough,
+        sentence=(
+            f"With {members:,} members and {non_members:,} non-members, an AUC of {smallest:.3f} or more would be told "
+            f"from guessing in four out of five audits; the smallest false-positive rate above 0 that the sample "
+            f"resolves is {1 / non_members:.2g}. "
+            + (
+                f"The rate of {fpr:.3g} that decides the verdict is resolved."
+                if enough
+                else f"The rate of {fpr:.3g} that decides the verdict needs at least {int(np.ceil(3 / fpr)):,} non-members."
+            )
+        ),
+        values={
+            "members": members,
+            "non_members": non_members,
+            "detectable_auc": smallest,
+            "smallest_fpr": 1 / non_members,
+        },
+    )
+
+
+def _ties(outcomes: Mapping[str, Outcome], fpr: float) -> Check:
+    tied = {}
+    for outcome in outcomes.values():
+        assert outcome.scores is not None
+        values = outcome.scores.values[~np.isnan(outcome.scores.values)]
+        largest = int(np.unique(values, return_counts=True)[1].max()) if len(values) else 0
+        if largest > max(1, fpr * len(values)):
+            tied[outcome.title] = largest
+    names = ", ".join(f"{title} ({count:,} records)" for title, count in tied.items())
+    return Check(
+        name="ties",
+        title="Do many records share one score?",
+        passed=not tied,
+        sentence=(
+            f"Records share a score in {names}: such an attack cannot be read at a false-positive rate of {fpr:.3g}."
+            if tied
+            else f"No attack gives the same score to so many records that a false-positive rate of {fpr:.3g} is out of reach."
+        ),
+        values={"largest": tied},
+    )
+
+
+def _overlap(target: Target, member: np.ndarray) -> Check:
+    import pandas as pd
+
+    title = "Are some records on both sides?"
+    features = as_features(target.records.X)[target.records.audited]
+    if features.size == 0:
+        return Check(
+            name="overlap",
+            title=title,
+            passed=None,
+            sentence="Not tested: the records themselves were not given.",
+        )
+    table = pd.DataFrame(features.reshape(len(features), -1))
+    table["label"] = target.records.y[target.records.audited]
+    codes = pd.util.hash_pandas_object(table, index=False).to_numpy()
+    shared = int(np.isin(codes[~member], codes[member]).sum())
+    share = shared / max(1, int((~member).sum()))
+    return Check(
+        name="overlap",
+        title=title,
+        passed=share <= 0.01,
+        sentence=(
+            f"{shared:,} of the non-members ({share:.1%}) have exactly the features and label of a member"
+            + ("; they hide leakage, since no attack can tell such twins apart." if share > 0.01 else ".")
+        ),
+        values={"shared": shared, "share": share},
+    )
+
+
+def _unscored(outcomes: Mapping[str, Outcome]) -> Check:
+    missing = {}
+    for outcome in outcomes.values():
+        assert outcome.scores is not None
+        count = int(np.isnan(outcome.scores.values).sum())
+        if count:
+            missing[outcome.title] = count
+    names = ", ".join(f"{title}: {count:,}" for title, count in missing.items())
+    return Check(
+        name="unscored",
+        title="Was every record scored?",
+        passed=not missing,
+        sentence=f"Records left out for lack of a shadow model on one side: {names}."
+        if missing
+        else "Yes, by every attack.",
+        values={"unscored": missing},
+    )

@@ -1,0 +1,209 @@
+"""Every figure, with its alternative text and a one-sentence reading.
+
+The functions ``draw_…`` take and return matplotlib axes. ``roc``, ``scores`` and ``exposures`` return a ``Picture`` that a
+notebook displays, with the alternative text where exporters look for it and the reading under it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leakpro_nb.results import AttackResult, Exposure, Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Picture", "draw_exposures", "draw_roc", "draw_scores", "exposures", "roc", "scores"]
+
+# Okabe and Ito's palette: told apart by colour-blind readers; line styles tell them apart in grey print
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure, what it shows in words for those who do not see it, and how to read it."""
+
+    axes: Axes
+    alt: str
+    reading: str
+
+    def svg(self) -> str:
+        """Return the figure as SVG; the same figure gives the same text."""
+        import matplotlib as mpl
+
+        buffer = io.StringIO()
+        with mpl.rc_context({"svg.hashsalt": "leakpro-nb", "svg.fonttype": "path"}):
+            self.axes.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+        return buffer.getvalue()
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import Markdown, display
+
+        bundle = {"image/svg+xml": self.svg(), "text/plain": self.alt}
+        alt = {"alt": self.alt}
+        display(bundle, raw=True, metadata={**alt, "image/svg+xml": alt})
+        display(Markdown(self.reading))
+
+
+def new_axes(width: float = 6.3, height: float = 3.6) -> Axes:
+    """Return axes of a new figure (inches) that no global state keeps alive."""
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(visible=True, color="#e5e5e5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def draw_roc(attacks: Sequence[AttackResult], strongest: str | None = None, ax: Axes | None = None) -> Axes:
+    """Draw log-log ROC curves of the attacks that ran, the strongest with its band, and the line of guessing."""
+    ax = ax or new_axes(6.3, 4.0)
+    ran = [attack for attack in attacks if attack.curve is not None]
+    floor = 1.0
+    for attack, colour, style in zip(ran, _cycle(COLOURS, len(ran)), _cycle(STYLES, len(ran)), strict=True):
+        assert attack.curve is not None
+        fpr, tpr = np.array(attack.curve.fpr), np.array(attack.curve.tpr)
+        floor = min(floor, fpr[fpr > 0].min(initial=1.0))
+        main = attack.name == strongest
+        ax.plot(
+            fpr, tpr, color=colour, linestyle="-" if main else style, linewidth=2.2 if main else 1.3,
+            label=attack.title + (" (strongest)" if main else ""), zorder=3 if main else 2, drawstyle="steps-post",
+        )  # fmt: skip
+        if main:
+            ax.fill_between(fpr, attack.curve.low, attack.curve.high, color=colour, alpha=0.15, step="post", linewidth=0)
+    line = np.geomspace(floor, 1, 50)
+    ax.plot(line, line, color="#666666", linewidth=1, linestyle=(0, (2, 2)), label="random guess")
+    ax.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05))
+    ax.set_xlabel("False alarms (share of the non-members who are accused)")
+    ax.set_ylabel("Hits (share of the members who are accused)")
+    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    return ax
+
+
+def roc(result: Result) -> Picture:
+    """Return the ROC picture of an audit."""
+    strongest = result.parameters.get("strongest")
+    ran = [attack for attack in result.attacks if attack.curve is not None]
+    lines = []
+    for attack in ran:
+        auc = attack.measure("auc")
+        points = [f"{_share(p.tpr.value)} at {_share(p.fpr)}" for p in attack.tpr_at_fpr if p.tpr is not None and p.fpr > 0]
+        lines.append(f"{attack.title}: AUC {auc.value:.2f}, hits {', '.join(points)} false alarms" if auc else attack.title)
+    alt = "Hits against false alarms, both on logarithmic scales, one curve per attack. " + "; ".join(lines) + "."
+    return Picture(draw_roc(result.attacks, strongest), alt, _roc_reading(result, strongest))
+
+
+def _roc_reading(result: Result, strongest: str | None) -> str:
+    headline = float(result.parameters.get("headline_fpr", 0.01))
+    attack = next((a for a in result.attacks if a.name == strongest), None)
+    point = next((p for p in attack.tpr_at_fpr if p.fpr == headline and p.tpr), None) if attack else None
+    if attack is None or point is None or point.tpr is None:
+        return "*How to read it: the further a curve runs above the dotted line, the more the attack finds out.*"
+    ratio = point.tpr.value / headline
+    against = f"{ratio:.1f} times as many as by guessing" if ratio > 1 else "no more than by guessing"
+    return (
+        f"*How to read it: an attacker who accepts one false alarm in {1 / headline:,.0f} identifies "
+        f"{_share(point.tpr.value)} of the {result.target.subjects} in the training data with {attack.title}, {against}. "
+        "The shaded band is the uncertainty of the strongest attack; the dotted line is random guessing.*"
+    )
+
+
+def draw_scores(values: np.ndarray, member: np.ndarray, ax: Axes | None = None, *, threshold: float | None = None) -> Axes:
+    """Draw histograms of one attack's scores ``(N,)`` for members and non-members ``(N,)`` bool."""
+    ax = ax or new_axes(6.3, 3.2)
+    known = np.isfinite(values)
+    low, high = np.quantile(values[known], [0.001, 0.999])
+    bins = np.linspace(low, high if high > low else low + 1, 60)
+    for side, colour, hatch, label in ((~member, "#E69F00", "", "not in the training data"), (member, "#0072B2", "", "in the training data")):
+        inside = np.clip(values[known & side], bins[0], bins[-1])
+        ax.hist(inside, bins=bins, density=True, color=colour, alpha=0.55, label=label, hatch=hatch, edgecolor="none")
+    if threshold is not None and bins[0] <= threshold <= bins[-1]:
+        ax.axvline(threshold, color="#333333", linewidth=1.2, linestyle="--", label="accused to the right of this line")
+    ax.set_xlabel("Score of the attack (further right: more like someone in the training data)")
+    ax.set_ylabel("Density of records")
+    ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def scores(result: Result, values: np.ndarray, member: np.ndarray) -> Picture:
+    """Return the picture of the strongest attack's scores ``(N,)`` for members and non-members."""
+    name = str(result.parameters["strongest"])
+    attack = result.attack(name)
+    headline = float(result.parameters.get("headline_fpr", 0.01))
+    point = next((p for p in attack.tpr_at_fpr if p.fpr == headline), None)
+    known = np.isfinite(values)
+    middle = [float(np.median(values[known & side])) for side in (member, ~member)]
+    alt = (
+        f"Histograms of the scores of {attack.title}: {int(member.sum()):,} records in the training data (median "
+        f"{middle[0]:.2f}) and {int((~member).sum()):,} others (median {middle[1]:.2f}); the two overlap."
+    )
+    auc = attack.measure("auc")
+    reading = (
+        f"*How to read it: where the two hills lie on top of each other, the attacker cannot tell. Take one person from each "
+        f"group at random: {attack.title} ranks the one in the training data higher in {_share(auc.value)} of such pairs "
+        "(50 % would be guessing).*"
+        if auc
+        else ""
+    )
+    return Picture(draw_scores(values, member, threshold=point.threshold if point else None), alt, reading)
+
+
+def draw_exposures(groups: Sequence[Exposure], fpr: float, ax: Axes | None = None) -> Axes:
+    """Draw the share of identified members per subgroup with its interval."""
+    ax = ax or new_axes(6.3, 0.9 + 0.27 * len(groups))
+    for y, group in enumerate(groups):
+        if group.tpr is None:
+            continue
+        ax.plot([100 * group.tpr.low, 100 * group.tpr.high], [y, y], color="#0072B2", linewidth=2.5, alpha=0.5)
+        ax.plot(100 * group.tpr.value, y, "o", color="#0072B2", markersize=5)
+    ax.axvline(100 * fpr, color="#666666", linewidth=1, linestyle=(0, (2, 2)))
+    ax.set_yticks(range(len(groups)), [f"{g.column}: {g.group}" if g.column != "class" else g.group for g in groups], fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.set_xlabel("Identified members of the group, in % (dotted line: guessing)")
+    return ax
+
+
+def exposures(result: Result) -> Picture | None:
+    """Return the picture of exposure by subgroup, or ``None`` when no group was large enough."""
+    shown = [group for group in result.exposures if group.tpr is not None]
+    if not shown:
+        return None
+    fpr = float(result.parameters.get("headline_fpr", 0.01))
+    parts = [f"{g.column} {g.group}: {_share(g.tpr.value)}" for g in shown if g.tpr is not None]
+    alt = f"Share of identified members per group at a false-alarm rate of {_share(fpr)}. " + "; ".join(parts) + "."
+    top = max(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
+    bottom = min(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
+    assert top.tpr is not None
+    assert bottom.tpr is not None
+    apart = top.tpr.low > bottom.tpr.high
+    reading = (
+        f"*How to read it: the most exposed group is {_name(top)}, where {_share(top.tpr.value)} are identified; the least "
+        f"exposed is {_name(bottom)} with {_share(bottom.tpr.value)}. "
+        + ("The lines, which show the uncertainty, do not overlap between these two.*" if apart else
+           "The lines show the uncertainty; they overlap, so the groups may not differ at all.*")
+    )  # fmt: skip
+    return Picture(draw_exposures(shown, fpr), alt, reading)
+
+
+def _name(group: Exposure) -> str:
+    return group.group if group.column == "class" else f"{group.column} {group.group}"
+
+
+def _share(value: float) -> str:
+    """Return a share as a percentage with as many digits as it needs."""
+    percent = 100 * value
+    digits = 1 if percent >= 0.1 or percent == 0 else 3
+    return f"{percent:.{digits}f} %".replace(".0 %", " %")
+
+
+def _cycle(items: Sequence[Any], n: int) -> list[Any]:
+    return [items[i % len(items)] for i in range(n)]

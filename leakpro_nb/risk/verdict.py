@@ -1,0 +1,154 @@
+"""The verdict: leakage demonstrated, limited, not found at this power, or inconclusive.
+
+Two-sided by construction: what the lower bound demonstrates, and what the upper bound cannot exclude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+import yaml
+
+from leakpro_nb.measures import BeliefGain, records_needed
+from leakpro_nb.results import Verdict
+
+__all__ = ["Finding", "Levels", "load_levels", "verdict"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Cut-offs on the belief gain, and where they come from."""
+
+    version: str
+    negligible: float
+    limited: float
+    provenance: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one attack reached at the false-positive rate fixed beforehand."""
+
+    title: str
+    tpr: float
+    gain: BeliefGain
+
+
+@lru_cache
+def load_levels() -> Levels:
+    """Read the cut-offs that ship with the package."""
+    return Levels(**yaml.safe_load(files(__package__).joinpath("levels.yaml").read_text(encoding="utf-8")))
+
+
+def verdict(
+    findings: Sequence[Finding],
+    *,
+    failed_gates: Sequence[str],
+    fpr: float,
+    prior: float,
+    level: float,
+    subjects: str = "people",
+    levels: Levels | None = None,
+) -> Verdict:
+    """Return the verdict on all attacks together.
+
+    Parameters
+    ----------
+    findings
+        One per attack that ran; their bounds must hold jointly (Bonferroni over the attacks).
+    failed_gates
+        Validity checks that failed: with any of them, no figure can be put down to the model.
+    fpr
+        The false-positive rate fixed beforehand.
+    prior
+        Share of members among the people whom the attacker considers.
+    level
+        Confidence level of each finding's bounds, for the number of records needed.
+    subjects
+        Whom the records are about.
+    levels
+        Cut-offs; the package's own by default.
+    """
+    levels = levels or load_levels()
+    rule = (
+        f"At a false-positive rate of at most {fpr:.3g} and a prior of {prior:.0%}, an accusation raises the attacker's "
+        f"belief by the gain G = (precision - prior) / (1 - prior). Demonstrated: the lower confidence bound of G is "
+        f"above {levels.limited}; limited: above {levels.negligible}; not found: the upper bound of every attack is at "
+        f"most {levels.negligible} and all validity checks pass; otherwise inconclusive. The bounds hold jointly for all "
+        f"attacks. Cut-offs: version {levels.version}, a proposal of this project, not law."
+    )
+    if failed_gates:
+        return Verdict(
+            level="inconclusive",
+            headline="Inconclusive: the comparison is not fair",
+            sentence=f"No figure in this report can be put down to the model, because a check failed: {failed_gates[0]}",
+            rule=rule,
+        )
+    if not findings:
+        return Verdict(
+            level="inconclusive",
+            headline="Inconclusive: no attack could be measured",
+            sentence="None of the attacks gave a figure at the false-positive rate fixed beforehand.",
+            rule=rule,
+        )
+    best = max(findings, key=lambda finding: (finding.gain.low, finding.gain.gain))
+    reach = max(finding.gain.high for finding in findings)
+    values = {
+        "attack": best.title,
+        "fpr": fpr,
+        "tpr": best.tpr,
+        "precision": best.gain.precision,
+        "precision_low": best.gain.precision_low,
+        "precision_high": best.gain.precision_high,
+        "gain": best.gain.gain,
+        "gain_low": best.gain.low,
+        "gain_high": best.gain.high,
+        "gain_not_excluded": reach,
+        "levels_version": levels.version,
+    }
+    accuse = (
+        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {_percent(best.tpr)} of the {subjects} whose "
+        f"records trained the model. Someone accused this way was truly in the training data with a probability of "
+        f"{_percent(best.gain.precision)} (between {_percent(best.gain.precision_low)} and "
+        f"{_percent(best.gain.precision_high)}); before the attack it was {_percent(prior)}."
+    )
+    if best.gain.low > levels.limited:
+        return Verdict(level="demonstrated", headline="Leakage demonstrated", sentence=accuse, rule=rule, values=values)
+    if best.gain.low > levels.negligible:
+        return Verdict(
+            level="limited",
+            headline="Limited leakage demonstrated",
+            sentence=accuse,
+            rule=rule,
+            values=values,
+        )
+    if reach <= levels.negligible:
+        return Verdict(
+            level="not_found",
+            headline="No leakage found by the attacks run, at this power",
+            sentence=(
+                f"None of the attacks raises the belief about an accused person by more than {_percent(reach)} of what is "
+                "possible. This is evidence only against the attacks that were run."
+            ),
+            rule=rule,
+            values=values,
+        )
+    needed = records_needed(fpr, levels.negligible, prior=prior, level=level)
+    return Verdict(
+        level="inconclusive",
+        headline="Inconclusive: leakage neither shown nor excluded",
+        sentence=(
+            f"The attacks did not demonstrate leakage, but with so few records a gain of up to {_percent(reach)} cannot "
+            f"be excluded. To exclude it at this false-positive rate, about {needed:,} records that trained the model and "
+            "as many that did not are needed."
+        ),
+        rule=rule,
+        values={**values, "records_needed": needed},
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}".replace("%", " %")

@@ -1,0 +1,296 @@
+"""What the report says: sentences and tables for people who do not read code.
+
+Every function turns a result, or what is about to become one, into something that a notebook displays.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from leakpro_nb.plots import _share
+from leakpro_nb.results import MIME_TYPE, AttackResult, Interval, Result
+
+if TYPE_CHECKING:
+    from leakpro_nb.audits.membership import Outcome, Plan
+
+__all__ = [
+    "advice",
+    "attack_table",
+    "checks",
+    "finish",
+    "meaning",
+    "most_exposed",
+    "placeholder",
+    "plan_of_attack",
+    "repeat",
+    "summary",
+    "target_table",
+    "threat_table",
+    "tpr_table",
+]
+
+_SUMMARY = "leakpro-summary"
+
+
+def placeholder() -> None:
+    """Hold the place of the summary at the top of the notebook; ``finish`` fills it when the audit has ended."""
+    from IPython.display import Markdown, display
+
+    display(
+        Markdown("**This audit has not finished.** Its answer will stand here once the last cell has run."),
+        display_id=_SUMMARY,
+    )
+
+
+def finish(result: Result) -> None:
+    """Put the answer at the top of the notebook, and the whole result where the report finds it."""
+    from IPython.display import display, update_display
+
+    update_display(summary(result), display_id=_SUMMARY)
+    display(
+        {MIME_TYPE: result.model_dump(mode="json"), "text/plain": f"{result.verdict.headline}. {result.verdict.sentence}"},
+        raw=True,
+    )
+
+
+def summary(result: Result) -> Any:
+    """Return the answer in one minute."""
+    verdict, target = result.verdict, result.target
+    lines = [f"**{verdict.headline}.** {verdict.sentence}", ""]
+    ran = [attack for attack in result.attacks if attack.status == "ok"]
+    strongest = next((attack for attack in ran if attack.name == result.parameters.get("strongest")), None)
+    auc = strongest.measure("auc") if strongest else None
+    if strongest and auc:
+        lines.append(
+            f"- **Strongest of {_count(len(ran), 'attack')}:** {strongest.title}, AUC {_interval(auc)} "
+            "(0.5 is guessing, 1 is certainty)."
+        )
+    lines.append(
+        f"- **Based on** {target.members:,} {target.subjects} whose records trained the model and {target.non_members:,} "
+        "whose records did not."
+    )
+    failed = [check.sentence for check in result.checks if check.passed is False]
+    total = sum(check.passed is not None for check in result.checks)
+    lines.append(f"- **Validity:** {total - len(failed)} of {total} checks passed." + (" " + " ".join(failed) if failed else ""))
+    return _markdown("\n".join(lines))
+
+
+def threat_table(plan: Plan) -> Any:
+    """Return the threat model as questions and answers."""
+    return _table(["Question", "Answer"], plan.threat.in_words())
+
+
+def target_table(plan: Plan) -> Any:
+    """Return what is audited."""
+    target = plan.target
+    train, test = target.accuracy()
+    records = target.records
+    members = records.members
+    assert members is not None
+    rows = [
+        ("Name", target.name),
+        ("Kind of model", target.kind),
+        ("Records that trained it (members)", f"{int(members.sum()):,}"),
+        ("Records that did not (non-members)", f"{int((records.audited & ~members).sum()):,}"),
+        ("Records the attacker holds anyway (population)", f"{int((~records.audited).sum()):,}"),
+        ("Possible answers of the model", f"{target.classes}"),
+        ("Right answers on members / non-members", f"{_share(train)} / {_share(test)}"),
+    ]
+    if target.recipe is not None:
+        rows.append(("How it was trained", target.recipe.describe()))
+    return _table(["", "Value"], rows)
+
+
+def plan_of_attack(plan: Plan) -> Any:
+    """Return each attack in one sentence, and those that the threat model leaves out, with the reason."""
+    from leakpro_nb.attacks import create, title_of
+
+    rows = [(title_of(attack), attack.idea, attack.paper) for attack in plan.attacks.values()]
+    parts = [_table_html(["Attack", "Idea", "Source"], rows)]
+    if plan.refused:
+        left_out = [(title_of(create(name)), reason) for name, reason in plan.refused.items()]
+        parts.append(_table_html(["Left out", "Because"], left_out))
+    return _html("".join(parts))
+
+
+def attack_table(result: Result) -> Any:
+    """Return one row per attack: AUC, balanced accuracy, how many records, seconds."""
+    rows = []
+    for attack in result.attacks:
+        auc, balanced = attack.measure("auc"), attack.measure("balanced_accuracy")
+        if attack.status == "ok" and auc and balanced:
+            rows.append((attack.title, _interval(auc), _interval(balanced), f"{attack.distinct_scores:,}", f"{attack.cpu_seconds:.2f}"))
+        else:
+            rows.append((attack.title, f"{attack.status}: {attack.reason}", "", "", ""))
+    level = _level(result)
+    return _table(
+        ["Attack", f"AUC ({level} interval)", f"Balanced accuracy ({level} interval)", "Distinct scores", "CPU seconds"], rows
+    )
+
+
+def tpr_table(result: Result) -> Any:
+    """Return the true-positive rates at the false-positive rates fixed beforehand."""
+    ran = [attack for attack in result.attacks if attack.status == "ok"]
+    rates = [point.fpr for point in ran[0].tpr_at_fpr] if ran else []
+    rows = [(attack.title, *[_tpr_cell(attack, fpr) for fpr in rates]) for attack in ran]
+    heads = ["Attack", *[f"Hits at {_share(fpr)} false alarms" if fpr else "Hits without any false alarm" for fpr in rates]]
+    return _table(heads, rows)
+
+
+def _tpr_cell(attack: AttackResult, fpr: float) -> str:
+    point = next(p for p in attack.tpr_at_fpr if p.fpr == fpr)
+    if point.tpr is None or point.realised_fpr is None:
+        return point.reason
+    text = f"{_share(point.tpr.value)} ({_share(point.tpr.low)} to {_share(point.tpr.high)})"
+    if fpr == 0:
+        text += f"; false alarms up to {_share(point.realised_fpr.high)} are possible"
+    return text
+
+
+def most_exposed(result: Result) -> Any:
+    """Return the most exposed members, by index."""
+    rows = [
+        (
+            f"{entry['record']}",
+            f"{entry['score']:.3f}",
+            f"{entry['non_members_as_high']:,} of {result.target.non_members:,}",
+            f"{entry['attacks_that_accuse']} of {sum(a.status == 'ok' for a in result.attacks)}",
+            *([", ".join(f"{k}={v}" for k, v in entry["values"].items())] if "values" in entry else []),
+        )
+        for entry in result.most_exposed
+    ]
+    heads = ["Record (row number)", "Score", "Non-members scored as high", "Attacks that accuse"]
+    return _table(heads + (["Values"] if rows and len(rows[0]) > len(heads) else []), rows)
+
+
+def checks(result: Result) -> Any:
+    """Return the validity checks."""
+    words = {True: "passed", False: "failed", None: "not tested"}
+    return _table(
+        ["Check", "Outcome", "What was seen"], [(c.title, words[c.passed], c.sentence) for c in result.checks]
+    )
+
+
+def meaning(result: Result) -> Any:
+    """Return what the figures mean for the people in the data, and the rule behind the verdict."""
+    verdict = result.verdict
+    values, subjects = verdict.values, result.target.subjects
+    parts = [f"**{verdict.headline}.** {verdict.sentence}"]
+    if "tpr" in values and verdict.level in ("demonstrated", "limited"):
+        expected = round(values["tpr"] * result.target.members)
+        parts.append(
+            f"On this data set that is about {expected:,} of {result.target.members:,} {subjects}. To be found in the training "
+            "data says something about a person whenever the data set itself does: membership in a hospital's data reveals "
+            "that someone was treated there."
+        )
+    if result.verdict.level == "not_found":
+        parts.append("Other attacks, more shadow models or other knowledge could find more.")
+    not_run = [attack.title for attack in result.attacks if attack.status != "ok"]
+    if not_run:
+        parts.append(f"Not run: {', '.join(not_run)}. This report is evidence only about the attacks that ran.")
+    else:
+        parts.append("This report is evidence only about the attacks that ran.")
+    parts.append(f"> **How the verdict is reached.** {verdict.rule}")
+    return _markdown("\n\n".join(parts))
+
+
+def advice(result: Result) -> Any:
+    """Return what to do next, from the figures at hand."""
+    gap = (result.target.train_accuracy or 0) - (result.target.test_accuracy or 0)
+    steps = []
+    if result.verdict.level in ("demonstrated", "limited"):
+        steps.append("**Do not release the model in this form** to anyone who must not learn who was in the data.")
+        if gap > 0.1:
+            steps.append(
+                f"**Reduce overfitting.** The model is right for {_share(result.target.train_accuracy or 0)} of its training "
+                f"records and {_share(result.target.test_accuracy or 0)} of others; early stopping, regularisation, a smaller "
+                "model or more data narrow this gap, and leakage falls with it."
+            )
+        steps.append(
+            "**Train with differential privacy** if the model must be shared, and audit it again: it bounds what any attack "
+            "can find, known or not."
+        )
+        if result.threat_model.get("access") != "labels":
+            steps.append(
+                "**Show less.** Answering with the class alone instead of confidence scores makes attacks harder; run this "
+                "audit again with `access: labels` to see by how much."
+            )
+        spread = [g for g in result.exposures if g.tpr is not None]
+        if spread:
+            top = max(spread, key=lambda g: g.tpr.value if g.tpr else 0)
+            steps.append(f"**Look at the most exposed group first:** {top.column} {top.group}.".replace("class class", "class"))
+    elif result.verdict.level == "not_found":
+        steps.append("**Keep this report** with the model's documentation, and repeat the audit when model or data change.")
+        steps.append("**Audit with a stronger attacker** (more shadow models, open weights) if more is at stake.")
+    else:
+        needed = result.verdict.values.get("records_needed")
+        steps += [f"**Mend first:** {check.sentence}" for check in result.checks if check.passed is False]
+        if needed:
+            steps.append(f"**Audit with more records:** about {needed:,} on each side would settle it.")
+        steps.append("**Do not read this as an all-clear.** Nothing was shown in either direction.")
+    return _markdown("\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1)))
+
+
+def repeat(result: Result) -> Any:
+    """Return what it takes to get the same figures again."""
+    packages = ", ".join(f"{name} {version}" for name, version in result.environment.get("packages", {}).items())
+    rows = [
+        ("leakpro_nb", result.package_version),
+        ("Python", f"{result.environment.get('python')} on {result.environment.get('system')}"),
+        ("Packages", packages),
+        ("Seed", f"{result.parameters.get('seed')}"),
+        ("Shadow models", f"{result.parameters.get('shadows')}"),
+        ("Fingerprint of the records", result.target.fingerprint),
+        ("Template", result.template),
+        *[
+            (f"Parameter {name}", f"{value}")
+            for name, value in result.parameters.items()
+            if name not in ("seed", "shadows", "strongest", "target")
+        ],
+        ("Started / finished (UTC)", f"{result.started} / {result.finished}"),
+    ]
+    return _table(["", "Value"], rows)
+
+
+def skipped(outcomes: dict[str, Outcome]) -> Any:
+    """Return the attacks that did not run, and why; nothing when all did."""
+    rows = [(outcome.title, outcome.reason) for outcome in outcomes.values() if outcome.status != "ok"]
+    return _table(["Did not run", "Because"], rows) if rows else _markdown("All attacks ran.")
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _level(result: Result) -> str:
+    return f"{result.parameters.get('confidence', 0.95):.0%}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def _markdown(text: str) -> Any:
+    from IPython.display import Markdown
+
+    return Markdown(text)
+
+
+def _html(text: str) -> Any:
+    from IPython.display import HTML
+
+    return HTML(text)
+
+
+def _table(heads: list[str], rows: Any) -> Any:
+    return _html(_table_html(heads, rows))
+
+
+def _table_html(heads: list[str], rows: Any) -> str:
+    """Return an HTML table; every text is escaped, so that a column name cannot become markup."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
