@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.recipes import Recipe, batch_order, loss_per_record, make_optimizer
+from leakpro_nb.game.recipes import Recipe, batch_order, flushed_denormals, loss_per_record, make_optimizer
 
 __all__ = ["predict_stacked", "train_stacked", "why_not_stackable"]
 
@@ -93,7 +93,7 @@ def train_stacked(
         raise InputError("members", members.shape, f"pass a mask (models, {len(labels)} records)")
     if len(seeds) != len(members) or not len(members):
         raise InputError("seeds", list(seeds), f"pass one per model; members has {len(members)} rows")
-    with _own_randomness(device):
+    with _own_randomness(device), flushed_denormals():
         stack = _Stack(recipe, inputs, labels, members, seeds=seeds, device=device)
         saved = _Checkpoint(checkpoint, checkpoint_seconds, stack)
         for epoch in range(saved.resume(), recipe.epochs):
@@ -182,14 +182,17 @@ class _Stack:
         visits = self._visits(epoch).to(self.device)
         for step, runs in enumerate(self.plan):
             first = step * self.recipe.batch_size
-            for param in self.params.values():
-                param.grad = None
+            self._forget_gradients()  # before the backward pass, which can then use their memory
             for low, high, count in runs:
                 rows = visits[low:high, first : first + count]
                 self._loss(rows, _cut(self.params, low, high), _cut(self.buffers, low, high)).backward()
             for moved in self.moved:
                 moved.take_gradient(step)
             self.optimizer.step()
+
+    def _forget_gradients(self) -> None:
+        for tensor in (*self.params.values(), *(moved.view for moved in self.moved)):
+            tensor.grad = None
 
     def _visits(self, epoch: int) -> Tensor:
         """Return the records in the order in which each model meets them ``(G, most records)``; 0 beyond."""
