@@ -71,16 +71,14 @@ class Template:
             yield from _headings(cell)
 
     def _text_under(self, heading: str) -> str:
-        found = False
-        for cell in self.notebook.cells:
-            if cell.cell_type != "markdown":
-                continue
-            lines = cell.source.splitlines()
-            for index, line in enumerate(lines):
-                if found and line.strip() and not _heading(line):
-                    return "\n".join(lines[index:]).partition("\n\n")[0]
-                found = _heading(line) == heading if _heading(line) else found
-        return ""
+        text = "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
+        text = re.sub(r"(?m)^#{1,6}\s.*$", r"\n\g<0>\n", text)  # text may follow its heading at once
+        paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+        titles = [_heading(part) for part in paragraphs]
+        if heading not in titles:
+            return ""
+        below = titles.index(heading) + 1
+        return next((part for part in paragraphs[below:] if not _heading(part)), "")
 
 
 def templates() -> dict[str, Template]:

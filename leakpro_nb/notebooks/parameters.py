@@ -149,7 +149,7 @@ def parse(source: str, template: str = "template") -> list[Parameter]:
         return [
             _parameter(statement, comments.get(statement.end_lineno or 0, ""))
             for statement in statements
-            if not isinstance(statement, ast.Expr)
+            if not _is_aside(statement)
         ]
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
         remedy = f"write its parameters as `name: type = literal  # help`, one a line ({error})"
@@ -179,6 +179,12 @@ def _known(name: Any, known: Mapping[str, Parameter], template: str) -> Paramete
         hint = f"did you mean {near[0]}? " if near else ""
         raise InputError("parameter", name, f"{hint}{template} takes: {', '.join(known) or 'no parameters'}")
     return known[name]
+
+
+def _is_aside(statement: ast.stmt) -> bool:
+    """Whether it is a docstring, or the import that an annotation such as Literal needs."""
+    typing = isinstance(statement, ast.ImportFrom) and statement.module in ("__future__", "typing")
+    return typing or isinstance(statement, ast.Expr)
 
 
 def _parameter(statement: ast.stmt, comment: str) -> Parameter:

@@ -29,8 +29,8 @@ __all__ = ["PATH_PARAMETERS", "Audit", "audit", "execute"]
 PATH_PARAMETERS = ("target", "threat", "out")
 """Parameters that name files, taken relative to the caller's working directory."""
 
-_PRODUCTS = ("result.json", "scores.parquet", "report.*")
-_PREVIOUS = "previous"
+_PRODUCTS = ("result.json", "scores.parquet", "report.*", "report-INCOMPLETE.*")
+_PREVIOUS = ".previous"  # hidden, so that a report on the folder passes it over
 _UNFINISHED = "unfinished-audit"
 _PAPERMILL_MARK = "papermill-error-cell-tag"
 _BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
@@ -126,7 +126,7 @@ def execute(
 ) -> Path:
     """Run a template's notebook into the folder ``out`` and return the executed notebook's path.
 
-    A finished audit that is already in ``out`` is moved to its subfolder ``previous``.
+    A finished audit that is already in ``out`` is moved to its subfolder ``.previous``.
 
     Raises
     ------

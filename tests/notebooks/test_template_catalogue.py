@@ -25,6 +25,13 @@ def test_what_a_template_says_of_itself(elsewhere):
     assert [parameter.name for parameter in template.parameters] == ["target", "out", "num_shadows", "note"]
 
 
+@pytest.mark.parametrize("gap", ["\n", "\n\n\n"])
+def test_question_may_follow_its_heading_at_once(elsewhere, gap):
+    template = find("toy")
+    template.notebook.cells[2].source = f"## The question{gap}Who?\nMore."
+    assert template.question == "Who?"
+
+
 def test_metadata_goes_before_text(elsewhere):
     template = find("toy")
     template.notebook.metadata["title"] = "Declared"
@@ -76,6 +83,9 @@ def test_shipped_templates_accept_their_own_defaults(template):
     defaults = {parameter.name: parameter.default for parameter in template.parameters}
     assert check(template, defaults) == defaults
     assert {"target", "out"} <= set(defaults)
+    in_a_kernel: dict[str, object] = {}
+    exec(next(c.source for c in template.notebook.cells if "parameters" in c.metadata.get("tags", [])), in_a_kernel)
+    assert defaults.items() <= in_a_kernel.items()
     assert template.title
     assert template.question
     assert Path(template.path).is_file()

@@ -12,6 +12,7 @@ from leakpro_nb.notebooks.parameters import check, parse
 
 CELL = '''\
 """What can be set."""
+from typing import Literal
 target: str = "target.py"  # what to audit
 num_shadows: int = 16  # number of shadow models [2..1024]
 alpha: float = 0.01  # level of the test [0..1]

@@ -103,7 +103,7 @@ def test_audit_from_its_input_to_its_report(toy, tmp_path, monkeypatch, old_resu
     nb = nbformat.read(audit.notebook, as_version=4)
     assert nb.metadata.leakpro == {"template": "toy", "status": "complete"}
     assert nb.metadata.papermill.exception is None
-    assert Result.load(out / "previous" / "result.json").target.name == "old"
+    assert Result.load(out / ".previous" / "result.json").target.name == "old"
     assert (out / "mine.txt").exists()
     assert not (out / "report.pdf").exists()
 
@@ -158,7 +158,7 @@ def test_failing_cell(toy, tmp_path, old_result):
     statuses = [cell.metadata.papermill.status for cell in failed(out / "toy.ipynb").cells[1:]]
     assert statuses == [*["completed"] * 6, "failed", *["pending"] * 2]
     assert not (out / "result.json").exists()
-    assert Result.load(out / "previous" / "result.json").target.name == "old"
+    assert Result.load(out / ".previous" / "result.json").target.name == "old"
 
 
 def test_input_error_in_the_kernel(toy, tmp_path, old_result):
