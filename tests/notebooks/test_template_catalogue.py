@@ -83,8 +83,9 @@ def test_shipped_templates_accept_their_own_defaults(template):
     defaults = {parameter.name: parameter.default for parameter in template.parameters}
     assert check(template, defaults) == defaults
     assert {"target", "out"} <= set(defaults)
+    cell = next(c.source for c in template.notebook.cells if "parameters" in c.metadata.get("tags", []))
     in_a_kernel: dict[str, object] = {}
-    exec(next(c.source for c in template.notebook.cells if "parameters" in c.metadata.get("tags", [])), in_a_kernel)
+    exec(compile(cell, template.name, "exec", dont_inherit=True), in_a_kernel)
     assert defaults.items() <= in_a_kernel.items()
     assert template.title
     assert template.question
