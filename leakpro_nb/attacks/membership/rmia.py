@@ -131,15 +131,19 @@ def reference_probability(
     -------
     (N,) float64, NaN for records that lack a model on a needed side.
     """
-    inside = trained_on.astype(np.float64)
-    n_in, k = inside.sum(axis=0), len(trained_on)
-    total_in = np.einsum("kn,kn->n", references, inside)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_out = np.where(n_in < k, (references.sum(axis=0) - total_in) / (k - n_in), np.nan)
-        if a is not None:
-            return ((1 + a) * mean_out + (1 - a)) / 2
-        mean_in = np.where(n_in > 0, total_in / n_in, mean_out if population else np.nan)
+    mean_out = _mean(references, ~trained_on)
+    if a is not None:
+        return ((1 + a) * mean_out + (1 - a)) / 2
+    mean_in = _mean(references, trained_on)
+    if population:
+        mean_in = np.where(np.isnan(mean_in), mean_out, mean_in)
     return (mean_in + mean_out) / 2
+
+
+def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the mean over the chosen models per record, NaN where there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.einsum("kn,kn->n", values, chosen.astype(np.float64)) / chosen.sum(axis=0)
 
 
 def rmia_count(ratio: np.ndarray, population_ratio: np.ndarray, gamma: float = 1.0) -> np.ndarray:
