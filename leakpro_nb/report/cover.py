@@ -51,9 +51,8 @@ def incomplete(report: Report) -> str:
     if len(report.parts) == 1:
         return INCOMPLETE
     missing = sum(part.status == "incomplete" for part in report.parts)
-    did = "audit did" if missing == 1 else "audits did"
     return (
-        f"INCOMPLETE: {missing} of {len(report.parts)} {did} not finish; "
+        f"INCOMPLETE: {missing} of {len(report.parts)} audits did not finish; "
         "nothing below may be used as a result of the whole"
     )
 

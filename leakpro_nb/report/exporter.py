@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,12 @@ from leakpro_nb.report.document import Part, Report
 from leakpro_nb.report.paper import Paper
 from leakpro_nb.report.reader import read
 from leakpro_nb.report.text import shorten
-from leakpro_nb.report.typ import FONTS
+from leakpro_nb.report.typ import FONTS, string
 
 __all__ = ["HTMLReportExporter", "PDFExporter", "ReportExporter", "TypstExporter"]
 
 STANDARDS: tuple[tuple[str, ...], ...] = (("a-3a", "ua-1"), ("ua-1",), ())
 _MISSING_GLYPH = re.compile(r'the text `"((?:[^"\\]|\\.)*)"` could not be displayed')
-_UNREADABLE = re.compile(r"figure-\d+\.(?:png|jpg|svg)")
 
 
 class ReportExporter(Exporter):
@@ -153,11 +153,11 @@ class PDFExporter(TypstExporter):
             while True:
                 paper = self.paper(report, missing=missing, broken=broken)
                 try:
-                    pdf = _compile(paper, standards, report)
+                    pdf = _compile(paper.files, paper.source, standards, report.when)
                 except Exception as error:  # noqa: BLE001 - also the compiler's own panics
                     message = str(getattr(error, "diagnostic", None) or error)
                     lacking = frozenset(_lacking(message)) - missing
-                    unreadable = frozenset(_UNREADABLE.findall(message)) - broken
+                    unreadable = frozenset() if lacking else _unreadable(paper) - broken
                     if not lacking and not unreadable:
                         break
                     missing, broken = missing | lacking, broken | unreadable
@@ -191,13 +191,25 @@ def _lacking(message: str) -> set[str]:
     return {char for char in found if not char.isascii()}
 
 
-def _compile(paper: Paper, standards: tuple[str, ...], report: Report) -> bytes:
-    when = report.when
+def _unreadable(paper: Paper) -> frozenset[str]:
+    """Return the names of the pictures that do not compile even alone; the compiler's message names none."""
+    found = set()
+    for name in sorted(paper.pictures):
+        source = f"#image({string(name)}, alt: {string(name)})"
+        try:
+            _compile({name: paper.files[name]}, source, (), None)
+        except Exception:  # noqa: BLE001 - also the compiler's own panics
+            found.add(name)
+    return frozenset(found)
+
+
+def _compile(files: Mapping[str, bytes], source: str, standards: tuple[str, ...], when: datetime | None) -> bytes:
+    """Compile ``source`` in a folder of its own, which is all that the compiler can read."""
     with tempfile.TemporaryDirectory(prefix="leakpro-report-") as name:
         folder = Path(name)
-        for file, data in paper.files.items():
+        for file, data in files.items():
             (folder / file).write_bytes(data)
-        (folder / "main.typ").write_text(paper.source, encoding="utf-8")
+        (folder / "main.typ").write_text(source, encoding="utf-8")
         pdf = typst.compile(
             str(folder / "main.typ"),
             root=name,

@@ -81,13 +81,14 @@ class Paper:
         self.missing = {ord(char): f"[U+{ord(char):04X}]" for char in missing}
         self.broken = broken
         self.files: dict[str, bytes] = {"style.typ": _style() if style is None else style}
+        self.pictures: set[str] = set()
         self.slugs: dict[str, str] = {}
         self.slugs_used: set[str] = set()
         self.number = 0
         self.depth = 0
         self.attached = cover.attachments(report, notebooks=notebooks)
         self._find_slugs()
-        self.source = "\n".join(self._lines())
+        self.source = "\n\n".join(self._lines()) + "\n"
 
     # -- the whole ---------------------------------------------------------------------------------
 
@@ -251,6 +252,7 @@ class Paper:
             # Words inside a drawing are set by the same fonts, and are held to the same standard.
             data = data.decode().translate(dict.fromkeys(self.missing, "?")).encode()
         self.files[name] = data
+        self.pictures.add(name)
         if name in self.broken:
             return self._block(Notice(f"A figure could not be read. Its description: {figure.alt}"))
         width = min(figure.width, TEXT_WIDTH, TEXT_HEIGHT * figure.width / max(figure.height, 0.1))
@@ -271,7 +273,7 @@ class Paper:
             head=_array(_array(self._cell(cell) for cell in row) for row in table.head),
             caption=content(self._text(table.caption)) if table.caption else None,
             note=content(self._text(table.note)) if table.note else None,
-            *(self._cell(cell) for row in table.body for cell in row),  # noqa: B026
+            *("\n  " + ", ".join(self._cell(cell) for cell in row) for row in table.body if row),  # noqa: B026
         )
 
     def _cell(self, cell: Cell) -> str:

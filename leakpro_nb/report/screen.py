@@ -186,8 +186,8 @@ class _Screen:
         return Markup('<ol start="{}">{}</ol>').format(start, inner)
 
     def _item(self, item: tuple[Block, ...]) -> Markup:
-        if len(item) == 1 and isinstance(item[0], Paragraph):
-            return self._inlines(item[0].children)
+        if item and isinstance(item[0], Paragraph):
+            return self._inlines(item[0].children) + self._blocks(item[1:])
         return self._blocks(item)
 
     def _figure(self, figure: Figure) -> Markup:

@@ -98,7 +98,7 @@ def plot(kind: str = "svg") -> str:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    figure, axes = plt.subplots(figsize=(6.4, 3.6))
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     fpr = np.linspace(1e-3, 1, 200)
     if kind == "svg":
         axes.plot(fpr, fpr**0.5, label="LiRA")
