@@ -164,7 +164,8 @@ def run_cells(
         with _terminable(), kernel.transcript.open("wb") as stderr:
             client.execute(env=environment(), stderr=stderr)
     except Exception as error:
-        error.add_note(kernel.last_words())
+        if words := kernel.last_words():
+            error.add_note(words)
         raise
     finally:
         kernel.destroy()
@@ -207,9 +208,11 @@ def _exit(signum: int, _: object) -> None:
 
 def _remaining(limit: float | None, per_cell: float | None) -> Callable[[Any], float | None]:
     """Return what nbclient asks before each cell: how long it may take."""
-    started = monotonic()
+    started = None
 
     def seconds(_: Any) -> float | None:
+        nonlocal started
+        started = started or monotonic()  # the first cell: a kernel's slow start is not the notebook's fault
         # nbclient takes zero and below as no limit at all
         left = [max(limit - (monotonic() - started), 1e-3)] if limit else []
         return min([*left, *([per_cell] if per_cell else [])], default=None)

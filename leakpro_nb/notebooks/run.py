@@ -171,7 +171,7 @@ class _Place:
         self.result = folder / "result.json"
         self._created: list[Path] = []
         self._moved: list[Path] = []
-        if self.notebook == template.path.absolute():
+        if self.notebook.exists() and self.notebook.samefile(template.path):
             raise InputError("out", str(folder), "is the template's own folder; name another one")
 
     def clear(self) -> None:
@@ -179,6 +179,8 @@ class _Place:
         self._created = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError("it is read-only")
             finished = self.result.is_file()
             for path in self._products(self.folder / _PREVIOUS) if finished else []:
                 path.unlink()
