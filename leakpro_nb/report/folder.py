@@ -109,7 +109,7 @@ def _part(path: Path, exporter: PDFExporter, folder: Path) -> Part:
         notebook = nbformat.read(path, as_version=4)
         part = exporter.part(notebook, name, audit=True)
     except Exception as error:  # noqa: BLE001 - a half-written notebook may fail in any way, and is reported
-        reason = f"The notebook could not be read: {shorten(printable(str(error)), 200)}"
+        reason = f"The notebook could not be read ({type(error).__name__})."
         return Part(name, name, (), "incomplete", (reason,))
     return _checked(part, path, notebook)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files as package_files
 
-from leakpro_nb.report import cover, formula, tables
+from leakpro_nb.report import cover, formula, tables, typ
 from leakpro_nb.report.document import (
     Block,
     Break,
@@ -42,6 +42,8 @@ __all__ = ["Paper", "style"]
 TEXT_WIDTH = 470.0
 TEXT_HEIGHT = 560.0
 MAX_DEPTH = 24
+# Boxes within boxes leave no room for words; what is deeper stands without its own box.
+MAX_BOXES = 5
 _SUFFIX = {"image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg"}
 _STYLES = {"strong": "strong", "emph": "emph", "strike": "strike", "sub": "sub", "super": "super"}
 
@@ -222,12 +224,16 @@ class Paper:
                 return call("strong", body=self._inlines(children)) + "\n"
             case Paragraph(children):
                 return call("par", body=self._inlines(children))
+            case Quote(blocks) if self.depth >= MAX_BOXES:
+                return self._blocks(blocks)
+            case Listing(items, _) if self.depth >= MAX_BOXES:
+                return self._blocks(inner for item in items for inner in item)
             case Quote(blocks):
                 return call("style.admonition", body=self._blocks(blocks))
             case Listing(items, start):
                 return self._listing(items, start)
             case Verbatim(words):
-                return call("style.printed", string(self._said(words)))
+                return call("style.printed", typ.words(self._said(words)))
             case Formula(tex):
                 return self._formula(tex, block=True)
             case Rule():
@@ -316,7 +322,7 @@ class Paper:
             case Text(words):
                 return self._text(words)
             case Code(words):
-                return call("raw", string(self._said(words)))
+                return call("raw", typ.words(self._said(words)))
             case Math(tex):
                 return self._formula(tex, block=False)
             case Break():
@@ -340,7 +346,7 @@ class Paper:
         converted = formula.convert(tex, block=block)
         if converted is not None:
             return formula.equation(converted, self._said(tex), block=block)
-        source = string(self._said(tex))
+        source = typ.words(self._said(tex))
         return call("style.printed", source) if block else call("raw", source)
 
     def _path(self, name: str) -> str:

@@ -11,7 +11,9 @@ import typst
 
 from leakpro_nb.report.text import printable
 
-__all__ = ["FONTS", "call", "colour", "content", "equation", "moment", "string", "text"]
+_LONG_WORD = re.compile(r"\S{60,}")
+
+__all__ = ["FONTS", "call", "colour", "content", "equation", "moment", "string", "text", "words"]
 
 
 @cache
@@ -28,8 +30,17 @@ def string(value: str) -> str:
     >>> string('a "quoted" \\ word')
     '"a \\"quoted\\" \\\\ word"'
     """
-    escaped = printable(value).replace("\\", "\\\\").replace('"', '\\"')
+    return _quoted(printable(value))
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+def words(value: str) -> str:
+    """Return ``value`` as a literal that is meant to be read: its longest words can be broken."""
+    return _quoted(breakable(printable(value)))
 
 
 def text(value: str) -> str:
@@ -40,7 +51,18 @@ def text(value: str) -> str:
     >>> text("#read(1)")
     '#"#read(1)";'
     """
-    return f"#{string(value)};" if value else ""
+    return f"#{words(value)};" if value else ""
+
+
+def breakable(value: str) -> str:
+    """Let words that are longer than any line be broken: what runs off the page is lost.
+
+    Examples
+    --------
+    >>> breakable("a" * 70).replace("\u200b", "|") == "a" * 40 + "|" + "a" * 30
+    True
+    """
+    return _LONG_WORD.sub(lambda match: "\u200b".join(re.findall(r".{1,40}", match[0])), value)
 
 
 def content(markup: str) -> str:
