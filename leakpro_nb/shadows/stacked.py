@@ -14,6 +14,7 @@ rounding, and by the dropout masks, which are drawn for all models of a stack fr
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import os
@@ -27,6 +28,8 @@ from typing import Any
 import numpy as np
 import safetensors
 import torch
+import torch.fx
+import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -274,7 +277,77 @@ def _vectorised(net: nn.Module) -> Callable[..., Tensor]:
     def one(params: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(net, (params, buffers), (inputs,))
 
-    return vmap(one, randomness="different")
+    return _as_chain(net) or vmap(one, randomness="different")
+
+
+# Work on every number by itself, so that one more leading dimension makes no difference
+_ELEMENTWISE_MODULES = (
+    nn.Dropout,
+    nn.ELU,
+    nn.GELU,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.ReLU,
+    nn.Sigmoid,
+    nn.SiLU,
+    nn.Softplus,
+    nn.Tanh,
+)
+_ELEMENTWISE_FUNCTIONS = (F.dropout, F.gelu, F.leaky_relu, F.relu, F.silu, torch.relu, torch.sigmoid, torch.tanh)
+
+
+def _as_chain(net: nn.Module) -> Callable[..., Tensor] | None:
+    """Return what :func:`_vectorised` does without ``vmap``, for dense layers and activations in a row, else None.
+
+    For the commonest of shadow models ``vmap`` and its longer backward pass cost as much as all products.
+    """
+    try:
+        # on a copy: tracing runs the user's code on stand-ins, which may stick in the network
+        nodes = list(torch.fx.symbolic_trace(copy.deepcopy(net)).graph.nodes)
+    except Exception:  # noqa: BLE001 - and anything may come of it
+        return None
+    links = [_as_link(net, node) for node in nodes[1:-1]]
+    in_a_row = all(after.all_input_nodes == [before] for before, after in itertools.pairwise(nodes))
+    if not in_a_row or nodes[-1].args != (nodes[-2],):
+        return None
+
+    def chain(params: dict[str, Tensor], _: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        for link in links:
+            inputs = link(params, inputs)  # type: ignore[misc]
+        return inputs
+
+    return None if None in links else chain
+
+
+def _as_link(net: nn.Module, node: torch.fx.Node) -> Callable[[dict[str, Tensor], Tensor], Tensor] | None:
+    """Return one step of a chain, ``(params, x) -> x``, or None if it needs ``vmap``."""
+    if node.op == "call_module":
+        return _layer_as_link(net, str(node.target))
+    if node.op == "call_function" and node.target in _ELEMENTWISE_FUNCTIONS:
+        return lambda _, x: node.target(x, *node.args[1:], **node.kwargs)  # type: ignore[operator]
+    if node.op == "call_method" and node.target == "squeeze" and node.args[1:] == (-1,):
+        return lambda _, x: x.squeeze(-1)
+    return None
+
+
+def _layer_as_link(net: nn.Module, name: str) -> Callable[[dict[str, Tensor], Tensor], Tensor] | None:
+    layer = net.get_submodule(name)
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return None
+    if type(layer) in _ELEMENTWISE_MODULES:
+        return lambda _, x: layer(x)
+    if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+        return lambda _, x: x.flatten(2)
+    weight, bias = f"{name}.weight", f"{name}.bias"
+    # both names are there, unless there is no bias, or weights are tied and go by one name alone
+    if type(layer) is nn.Linear and {weight, bias} <= dict(net.named_parameters()).keys():
+        return lambda params, x: _dense(x, params[weight], params[bias])
+    return None
+
+
+def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``x (G, …, in)`` times ``weight (G, out, in)`` plus ``bias (G, out)``, per model."""
+    return torch.baddbmm(bias.unsqueeze(1), x.flatten(1, -2), weight.mT).unflatten(1, x.shape[1:-1])
 
 
 def _summed_loss(outputs: Tensor, labels: Tensor) -> Tensor:
