@@ -20,6 +20,7 @@ import itertools
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = ["predict_stacked", "train_stacked", "why_not_stackable"]
 
 _TRIAL_RECORDS = 8  # per model: enough for batch statistics, cheap for any network
 _TRIAL_RTOL = 1e-3  # float32 rounding stays far below, a wrong rule is off by far more
+_LARGE = 400_000  # parameters from which a stack no longer fits the caches (tests/benchmarks/bench_shadows.py)
 
 
 def train_stacked(
@@ -287,13 +289,12 @@ _ELEMENTWISE_MODULES = (
     nn.GELU,
     nn.Identity,
     nn.LeakyReLU,
-    nn.ReLU,
     nn.Sigmoid,
     nn.SiLU,
     nn.Softplus,
     nn.Tanh,
 )
-_ELEMENTWISE_FUNCTIONS = (F.dropout, F.gelu, F.leaky_relu, F.relu, F.silu, torch.relu, torch.sigmoid, torch.tanh)
+_ELEMENTWISE_FUNCTIONS = (F.dropout, F.gelu, F.leaky_relu, F.silu, torch.sigmoid, torch.tanh)
 
 
 def _as_chain(net: nn.Module) -> Callable[..., Tensor] | None:
@@ -307,6 +308,9 @@ def _as_chain(net: nn.Module) -> Callable[..., Tensor] | None:
     except Exception:  # noqa: BLE001 - and anything may come of it
         return None
     links = [_as_link(net, node) for node in nodes[1:-1]]
+    for at, (before, link) in enumerate(itertools.pairwise(links), start=1):
+        if link is _relu and isinstance(before, _Dense):  # whose output nobody else needs, autograd included
+            links[at] = _relu_in_place
     in_a_row = all(after.all_input_nodes == [before] for before, after in itertools.pairwise(nodes))
     if not in_a_row or nodes[-1].args != (nodes[-2],):
         return None
@@ -323,6 +327,8 @@ def _as_link(net: nn.Module, node: torch.fx.Node) -> Callable[[dict[str, Tensor]
     """Return one step of a chain, ``(params, x) -> x``, or None if it needs ``vmap``."""
     if node.op == "call_module":
         return _layer_as_link(net, str(node.target))
+    if node.op == "call_function" and node.target in (F.relu, torch.relu):
+        return _relu
     if node.op == "call_function" and node.target in _ELEMENTWISE_FUNCTIONS:
         return lambda _, x: node.target(x, *node.args[1:], **node.kwargs)  # type: ignore[operator]
     if node.op == "call_method" and node.target == "squeeze" and node.args[1:] == (-1,):
@@ -334,6 +340,8 @@ def _layer_as_link(net: nn.Module, name: str) -> Callable[[dict[str, Tensor], Te
     layer = net.get_submodule(name)
     if layer._forward_hooks or layer._forward_pre_hooks:
         return None
+    if type(layer) is nn.ReLU:
+        return _relu
     if type(layer) in _ELEMENTWISE_MODULES:
         return lambda _, x: layer(x)
     if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
@@ -341,13 +349,29 @@ def _layer_as_link(net: nn.Module, name: str) -> Callable[[dict[str, Tensor], Te
     weight, bias = f"{name}.weight", f"{name}.bias"
     # both names are there, unless there is no bias, or weights are tied and go by one name alone
     if type(layer) is nn.Linear and {weight, bias} <= dict(net.named_parameters()).keys():
-        return lambda params, x: _dense(x, params[weight], params[bias])
+        return _Dense(weight, bias)
     return None
 
 
-def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return ``x (G, …, in)`` times ``weight (G, out, in)`` plus ``bias (G, out)``, per model."""
-    return torch.baddbmm(bias.unsqueeze(1), x.flatten(1, -2), weight.mT).unflatten(1, x.shape[1:-1])
+@dataclass
+class _Dense:
+    """Dense layers of several models, by the names of their parameters."""
+
+    weight: str
+    bias: str
+
+    def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return ``x (G, …, in)`` times weights ``(G, out, in)`` plus biases ``(G, out)``."""
+        product = torch.baddbmm(params[self.bias].unsqueeze(1), x.flatten(1, -2), params[self.weight].mT)
+        return product if x.ndim == 3 else product.unflatten(1, x.shape[1:-1])
+
+
+def _relu(_: dict[str, Tensor], x: Tensor) -> Tensor:
+    return x.relu()
+
+
+def _relu_in_place(_: dict[str, Tensor], x: Tensor) -> Tensor:
+    return x.relu_()
 
 
 def _summed_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -465,12 +489,13 @@ def predict_stacked(
         return torch.stack(outputs).numpy()
 
 
-def why_not_stackable(recipe: Recipe, X: Any, y: np.ndarray) -> str | None:
-    """Return None when the recipe's network can be trained stacked, else one sentence saying why not.
+def why_not_stackable(recipe: Recipe, X: Any, y: np.ndarray, *, device: str = "cpu") -> str | None:
+    """Return None when the recipe's network can and should be trained stacked, else one sentence saying why not.
 
     Two models are run in training mode on a few of the records ``X (N, …)``, ``y (N,)``, one by one and
     stacked, and their outputs, gradients and buffers compared. Takes as long as a few steps of training;
-    torch's random state is left alone.
+    torch's random state is left alone. Where ``device``, the place of the training to come, is a processor
+    (CPU), networks that would be slower stacked are refused too.
     """
     if recipe.train is not None:
         return "The recipe has its own training function (train=), which trains one model at a time."
@@ -478,7 +503,8 @@ def why_not_stackable(recipe: Recipe, X: Any, y: np.ndarray) -> str | None:
         return "The recipe is a scikit-learn estimator, not a torch network."
     with _own_randomness("cpu"):
         try:
-            return _Trial(recipe, X, y).verdict()
+            trial = _Trial(recipe, X, y)
+            return trial.verdict() or (trial.why_slower() if torch.device(device).type == "cpu" else None)
         except Exception as error:  # noqa: BLE001 - whatever the network raises, fit shows it in context
             return f"The network does not run on these records ({_first_line(error)})."
 
@@ -487,7 +513,7 @@ class _Trial:
     """Two models, each with a handful of records of its own, to be run one by one and stacked."""
 
     def __init__(self, recipe: Recipe, X: Any, y: np.ndarray) -> None:
-        self.recipe = recipe
+        self.recipe, self.looped = recipe, ""
         inputs, labels = torch.as_tensor(X), torch.as_tensor(np.asarray(y, dtype=np.int64))
         rows = torch.arange(2 * _TRIAL_RECORDS).remainder(len(labels))
         self.inputs = inputs[rows].unflatten(0, (2, _TRIAL_RECORDS))
@@ -509,15 +535,30 @@ class _Trial:
         if not comparable:  # random in a way that cannot be switched off: evaluation has to do
             alone = self._alone(train=False)
         try:
-            self._stacked(train=True, dropout=True)
-            stacked = self._stacked(train=comparable)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self._stacked(train=True, dropout=True)
+                stacked = self._stacked(train=comparable)
         except Exception as error:  # noqa: BLE001 - torch raises all sorts, and each is an answer
             return _reason(error)
+        self.looped = _looped_operator(caught)
         if not _alike(alone, stacked):
             return (
                 "Vectorised over models, the network gives other outputs, gradients or buffers than by itself; "
                 "it may keep state outside its parameters and buffers."
             )
+        return None
+
+    def why_slower(self) -> str | None:
+        """Return why a processor would take longer with the stack than with one model after the other."""
+        net = self.recipe.build(0)
+        if any(isinstance(module, nn.modules.conv._ConvNd) for module in net.modules()):
+            return "The network has convolutions, which are slower stacked on a processor."
+        size = sum(parameter.numel() for parameter in net.parameters())
+        if size > _LARGE:
+            return f"The network has {size:,} parameters: too many for a processor to gain from stacking."
+        if self.looped:
+            return f"The network uses the operator {self.looped}, which is no faster stacked on a processor."
         return None
 
     def _nets(self, train: bool, dropout: bool = False) -> list[nn.Module]:
@@ -563,6 +604,12 @@ def _alike(ours: list[list[Tensor]], theirs: list[list[Tensor]]) -> bool:
             if a.shape != b.shape or not float((a - b).norm()) <= _TRIAL_RTOL * float(b.norm()) + floor:
                 return False
     return True
+
+
+def _looped_operator(caught: Iterable[warnings.WarningMessage]) -> str:
+    """Return an operator that torch has warned of doing model by model under ``vmap``, or the empty string."""
+    found = (re.search(r"performance drop.*aten::(\w+)", str(warning.message)) for warning in caught)
+    return next((match[1].strip("_") for match in found if match), "")
 
 
 def _reason(error: Exception) -> str:

@@ -125,7 +125,7 @@ def test_equals_recipe_fit(name, sizes):
     # weight decay, so that a step too many shows even without gradient
     recipe = Recipe(make, lr=1e-2, epochs=3, batch_size=16, weight_decay=1e-2)
     members = members_of(*sizes)
-    assert why_not_stackable(recipe, X, y) is None
+    assert why_not_stackable(recipe, X, y, device="cuda") is None
     states = train_stacked(recipe, X, y, members, SEEDS)
     for mask, seed, state in zip(members, SEEDS, states, strict=True):
         alone = recipe.fit(X[mask], y[mask], seed).state_dict()
