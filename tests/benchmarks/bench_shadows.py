@@ -142,7 +142,7 @@ def compare(recipe: Recipe, models: int, rounds: int) -> None:
 
 def compare_groups(recipe: Recipe, rounds: int) -> None:
     """Print the cost per model for several numbers of models in a stack."""
-    sizes = (1, 2, 4, 8, 16)
+    sizes = (1, 2, 4, 8, 16, 32)
     X, y, members, _ = load(max(sizes))
     spent = {
         size: np.median(

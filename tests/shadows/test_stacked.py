@@ -101,6 +101,47 @@ class Tied(nn.Module):
         return self.head(self.embedding(x).mean(1))[:, :2]
 
 
+class OwnClass(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(10, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        x = torch.tanh(self.second(F.relu(self.first(x))))
+        return self.third(F.gelu(x)).squeeze(-1)
+
+
+class Residual(OwnClass):
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        return self.third(x + F.relu(self.second(x)))
+
+
+def flattened():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(inplace=True), nn.Linear(16, 3))
+
+
+def dense_on_images():  # layers on the last of several dimensions
+    return nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3))
+
+
+def hooked():
+    net = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2))
+    net[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    return net
+
+
+def weight_normed():
+    return nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(10, 8)), nn.ReLU(), nn.Linear(8, 2, bias=False)
+    )
+
+
+def one_layer_used_twice():
+    layer = nn.Linear(10, 10)
+    return nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(10, 2))
+
+
 def frozen_first():
     return nn.Sequential(nn.Linear(10, 8).requires_grad_(False), nn.ReLU(), nn.Linear(8, 2))
 
@@ -115,6 +156,13 @@ NETWORKS = {
     "embedding_layer_norm": (Embedded, TOKENS, BINARY),
     "tied": (Tied, TOKENS, BINARY),
     "frozen": (frozen_first, TABLE, BINARY),
+    "own_class": (OwnClass, TABLE, BINARY),
+    "residual": (Residual, TABLE, BINARY),
+    "flattened": (flattened, IMAGES, TERNARY),
+    "dense_on_images": (dense_on_images, IMAGES, TERNARY),
+    "hooked": (hooked, TABLE, BINARY),
+    "weight_norm": (weight_normed, TABLE, BINARY),
+    "one_layer_used_twice": (one_layer_used_twice, TABLE, BINARY),
 }
 
 
@@ -151,6 +199,16 @@ def test_equals_recipe_fit_with_every_optimiser(options):
         alone = recipe.fit(TABLE[mask], BINARY[mask], seed).state_dict()
         for key, value in alone.items():
             torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [mlp(2), Squeezed, OwnClass, flattened, dense_on_images, with_dropout])
+def test_dense_layers_in_a_row_do_without_vmap(make):
+    assert stacked._as_chain(make().train()) is not None
+
+
+@pytest.mark.parametrize("make", [batch_norm, conv, Embedded, Residual, hooked, weight_normed])
+def test_other_networks_go_through_vmap(make):
+    assert stacked._as_chain(make().train()) is None
 
 
 def test_a_model_without_records_stays_as_built():
@@ -291,11 +349,11 @@ KILLED = """
 
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(600, 10)).astype("f4"), rng.integers(0, 2, 600)
-    members = rng.random((3, 600)) < 0.5
+    members = np.stack([rng.permutation(600) < size for size in (300, 310, 295)])
     checkpoint = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     print("ready", flush=True)
     states = train_stacked(
-        Recipe(make, epochs=40, batch_size=14), X, y, members, [1, 2, 3], checkpoint=checkpoint, checkpoint_seconds=0
+        Recipe(make, epochs=30, batch_size=30), X, y, members, [1, 2, 3], checkpoint=checkpoint, checkpoint_seconds=0
     )
     save_file({f"{g}.{k}": v for g, state in enumerate(states) for k, v in state.items()}, sys.argv[1])
 """
@@ -317,7 +375,7 @@ def test_survives_sigkill_at_any_moment(tmp_path):
     assert start(tmp_path / "whole").wait() == 0
     usual = time.monotonic() - begun
     moments, kills = random.Random(0), 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(tmp_path / "pieces", tmp_path / "checkpoint")
         time.sleep(moments.uniform(0.1, 0.4) * usual)
         process.kill()
@@ -410,6 +468,31 @@ def test_says_why_a_network_cannot_be_stacked(recipe, X, words):
     assert reason is not None
     assert words in reason
     assert reason.endswith(".")
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 2)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+
+    def forward(self, x):
+        return self.head(self.layer(self.embedding(x)).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "X", "words"),
+    [
+        (conv, IMAGES, "convolutions"),
+        (Attending, TOKENS, "attention"),
+        (lambda: nn.Sequential(nn.Linear(10, 50_000), nn.Linear(50_000, 2)), TABLE, "parameters"),
+    ],
+)
+def test_refuses_what_is_slower_stacked_on_a_processor_alone(make, X, words):
+    reason = why_not_stackable(Recipe(make), X, BINARY)
+    assert reason is not None
+    assert words in reason
+    assert why_not_stackable(Recipe(make), X, BINARY, device="cuda") is None
 
 
 @pytest.mark.parametrize("make", [with_dropout, FunctionalDropout])
