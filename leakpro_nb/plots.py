@@ -120,14 +120,14 @@ def draw_scores(values: np.ndarray, member: np.ndarray, ax: Axes | None = None, 
     """Draw histograms of one attack's scores ``(N,)`` for members and non-members ``(N,)`` bool."""
     ax = ax or new_axes(6.3, 3.2)
     known = np.isfinite(values)
-    low, high = np.quantile(values[known], [0.001, 0.999])
+    low, high = np.quantile(values[known], [0.1, 0.998])
     bins = np.linspace(low, high if high > low else low + 1, 60)
     for side, colour, hatch, label in ((~member, "#E69F00", "", "not in the training data"), (member, "#0072B2", "", "in the training data")):
         inside = np.clip(values[known & side], bins[0], bins[-1])
         ax.hist(inside, bins=bins, density=True, color=colour, alpha=0.55, label=label, hatch=hatch, edgecolor="none")
     if threshold is not None and bins[0] <= threshold <= bins[-1]:
         ax.axvline(threshold, color="#333333", linewidth=1.2, linestyle="--", label="accused to the right of this line")
-    ax.set_xlabel("Score of the attack (further right: more like someone in the training data)")
+    ax.set_xlabel("Score of the attack (further right: more like someone in the training data; extremes at the edges)")
     ax.set_ylabel("Density of records")
     ax.legend(fontsize=8, frameon=False)
     return ax
@@ -158,14 +158,14 @@ def scores(result: Result, values: np.ndarray, member: np.ndarray) -> Picture:
 
 def draw_exposures(groups: Sequence[Exposure], fpr: float, ax: Axes | None = None) -> Axes:
     """Draw the share of identified members per subgroup with its interval."""
-    ax = ax or new_axes(6.3, 0.9 + 0.27 * len(groups))
+    ax = ax or new_axes(6.3, 0.8 + 0.2 * len(groups))
     for y, group in enumerate(groups):
         if group.tpr is None:
             continue
         ax.plot([100 * group.tpr.low, 100 * group.tpr.high], [y, y], color="#0072B2", linewidth=2.5, alpha=0.5)
         ax.plot(100 * group.tpr.value, y, "o", color="#0072B2", markersize=5)
     ax.axvline(100 * fpr, color="#666666", linewidth=1, linestyle=(0, (2, 2)))
-    ax.set_yticks(range(len(groups)), [f"{g.column}: {g.group}" if g.column != "class" else g.group for g in groups], fontsize=8)
+    ax.set_yticks(range(len(groups)), [_name(group) for group in groups], fontsize=8)
     ax.invert_yaxis()
     ax.set_xlim(left=0)
     ax.set_xlabel("Identified members of the group, in % (dotted line: guessing)")
@@ -178,7 +178,7 @@ def exposures(result: Result) -> Picture | None:
     if not shown:
         return None
     fpr = float(result.parameters.get("headline_fpr", 0.01))
-    parts = [f"{g.column} {g.group}: {_share(g.tpr.value)}" for g in shown if g.tpr is not None]
+    parts = [f"{_name(g)}: {_share(g.tpr.value)}" for g in shown if g.tpr is not None]
     alt = f"Share of identified members per group at a false-alarm rate of {_share(fpr)}. " + "; ".join(parts) + "."
     top = max(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
     bottom = min(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
@@ -195,7 +195,7 @@ def exposures(result: Result) -> Picture | None:
 
 
 def _name(group: Exposure) -> str:
-    return group.group if group.column == "class" else f"{group.column} {group.group}"
+    return f"{group.column}: {group.group}"
 
 
 def _share(value: float) -> str:

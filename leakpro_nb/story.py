@@ -9,7 +9,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from leakpro_nb.plots import _share
-from leakpro_nb.results import MIME_TYPE, AttackResult, Interval, Result
+from leakpro_nb.results import MIME_TYPE, Interval, Result, TprAtFpr
 
 if TYPE_CHECKING:
     from leakpro_nb.audits.membership import Outcome, Plan
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 _SUMMARY = "leakpro-summary"
+
+LISTED = 10
+"""Most exposed records that the report shows; the result file has more, the scores file all."""
 
 
 def placeholder() -> None:
@@ -99,7 +102,7 @@ def target_table(plan: Plan) -> Any:
     ]
     if target.recipe is not None:
         rows.append(("How it was trained", target.recipe.describe()))
-    return _table(["", "Value"], rows)
+    return _table(["Item", "Value"], rows)
 
 
 def plan_of_attack(plan: Plan) -> Any:
@@ -115,37 +118,44 @@ def plan_of_attack(plan: Plan) -> Any:
 
 
 def attack_table(result: Result) -> Any:
-    """Return one row per attack: AUC, balanced accuracy, how many records, seconds."""
+    """Return one row per attack: AUC and balanced accuracy, or why it has none."""
     rows = []
     for attack in result.attacks:
         auc, balanced = attack.measure("auc"), attack.measure("balanced_accuracy")
         if attack.status == "ok" and auc and balanced:
-            rows.append((attack.title, _interval(auc), _interval(balanced), f"{attack.distinct_scores:,}", f"{attack.cpu_seconds:.2f}"))
+            rows.append((attack.title, _interval(auc), _interval(balanced)))
         else:
-            rows.append((attack.title, f"{attack.status}: {attack.reason}", "", "", ""))
+            rows.append((attack.title, f"{attack.status}: {attack.reason}", ""))
     level = _level(result)
-    return _table(
-        ["Attack", f"AUC ({level} interval)", f"Balanced accuracy ({level} interval)", "Distinct scores", "CPU seconds"], rows
-    )
+    return _table(["Attack", f"AUC ({level} interval)", f"Balanced accuracy ({level} interval)"], rows)
 
 
 def tpr_table(result: Result) -> Any:
     """Return the true-positive rates at the false-positive rates fixed beforehand."""
     ran = [attack for attack in result.attacks if attack.status == "ok"]
-    rates = [point.fpr for point in ran[0].tpr_at_fpr] if ran else []
-    rows = [(attack.title, *[_tpr_cell(attack, fpr) for fpr in rates]) for attack in ran]
-    heads = ["Attack", *[f"Hits at {_share(fpr)} false alarms" if fpr else "Hits without any false alarm" for fpr in rates]]
-    return _table(heads, rows)
+    points = ran[0].tpr_at_fpr if ran else []
+    rows = [(attack.title, *[_tpr_cell(point) for point in attack.tpr_at_fpr]) for attack in ran]
+    heads = ["Hits in %, at …", *[f"{_share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points]]
+    notes = [f"In brackets: {_level(result)} intervals."]
+    zero = next((p.realised_fpr for p in points if p.fpr == 0 and p.realised_fpr), None)
+    if zero is not None:
+        notes.append(
+            f"*No false alarm* means none among the {result.target.non_members:,} non-members of this audit; the true rate "
+            f"may still be up to {_share(zero.high)}."
+        )
+    notes += sorted({f"A rate of {_share(p.fpr)} is {p.reason}." for a in ran for p in a.tpr_at_fpr if p.reason})
+    note = html.escape(" ".join(notes)).replace("*No false alarm*", "<em>No false alarm</em>")
+    return _html(f"{_table_html(heads, rows)}<p>{note}</p>")
 
 
-def _tpr_cell(attack: AttackResult, fpr: float) -> str:
-    point = next(p for p in attack.tpr_at_fpr if p.fpr == fpr)
-    if point.tpr is None or point.realised_fpr is None:
-        return point.reason
-    text = f"{_share(point.tpr.value)} ({_share(point.tpr.low)} to {_share(point.tpr.high)})"
-    if fpr == 0:
-        text += f"; false alarms up to {_share(point.realised_fpr.high)} are possible"
-    return text
+def _tpr_cell(point: TprAtFpr) -> str:
+    if point.tpr is None:
+        return "not resolvable"
+    return f"{_bare(point.tpr.value)} ({_bare(point.tpr.low)}–{_bare(point.tpr.high)})"
+
+
+def _bare(value: float) -> str:
+    return _share(value).removesuffix(" %")
 
 
 def most_exposed(result: Result) -> Any:
@@ -158,7 +168,7 @@ def most_exposed(result: Result) -> Any:
             f"{entry['attacks_that_accuse']} of {sum(a.status == 'ok' for a in result.attacks)}",
             *([", ".join(f"{k}={v}" for k, v in entry["values"].items())] if "values" in entry else []),
         )
-        for entry in result.most_exposed
+        for entry in result.most_exposed[:LISTED]
     ]
     heads = ["Record (row number)", "Score", "Non-members scored as high", "Attacks that accuse"]
     return _table(heads + (["Values"] if rows and len(rows[0]) > len(heads) else []), rows)
@@ -216,10 +226,10 @@ def advice(result: Result) -> Any:
                 "**Show less.** Answering with the class alone instead of confidence scores makes attacks harder; run this "
                 "audit again with `access: labels` to see by how much."
             )
-        spread = [g for g in result.exposures if g.tpr is not None]
-        if spread:
-            top = max(spread, key=lambda g: g.tpr.value if g.tpr else 0)
-            steps.append(f"**Look at the most exposed group first:** {top.column} {top.group}.".replace("class class", "class"))
+        everybody = result.verdict.values.get("tpr", 1.0)
+        worse = [f"{g.column} {g.group}" for g in result.exposures if g.tpr is not None and g.tpr.low > everybody]
+        if worse:
+            steps.append(f"**Look at the groups that are more exposed than the rest first:** {', '.join(worse)}.")
     elif result.verdict.level == "not_found":
         steps.append("**Keep this report** with the model's documentation, and repeat the audit when model or data change.")
         steps.append("**Audit with a stronger attacker** (more shadow models, open weights) if more is at stake.")
@@ -244,23 +254,28 @@ def repeat(result: Result) -> Any:
         ("Fingerprint of the records", result.target.fingerprint),
         ("Template", result.template),
         *[
-            (f"Parameter {name}", f"{value}")
+            (f"Parameter {name}", ", ".join(map(str, value)) if isinstance(value, list) else f"{value}")
             for name, value in result.parameters.items()
-            if name not in ("seed", "shadows", "strongest", "target")
+            if name not in ("seed", "shadows", "strongest", "target") and value not in (None, {}, False)
         ],
-        ("Started / finished (UTC)", f"{result.started} / {result.finished}"),
+        ("CPU seconds of the attacks", f"{sum(attack.cpu_seconds for attack in result.attacks):.2f}"),
+        ("Started / finished (UTC)", f"{_clock(result.started)} / {_clock(result.finished)}"),
     ]
-    return _table(["", "Value"], rows)
+    return _table(["Item", "Value"], rows)
 
 
 def skipped(outcomes: dict[str, Outcome]) -> Any:
-    """Return the attacks that did not run, and why; nothing when all did."""
+    """Return the attacks that did not run, and why; ``None`` when all did."""
     rows = [(outcome.title, outcome.reason) for outcome in outcomes.values() if outcome.status != "ok"]
-    return _table(["Did not run", "Because"], rows) if rows else _markdown("All attacks ran.")
+    return _table(["Did not run", "Because"], rows) if rows else None
 
 
 def _interval(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _clock(stamp: str) -> str:
+    return stamp.replace("T", " ").removesuffix("+00:00")
 
 
 def _level(result: Result) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,20 +57,30 @@ def subgroups(target: Target) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     import pandas as pd
 
     audited = target.records.audited
-    columns: dict[str, Any] = {"class": pd.Series(target.records.y[audited]).map("class {}".format)}
+    names = target.records.class_names
+    columns: dict[str, Any] = {
+        "class": _classes(target.records.y[audited], names)
+    }
     for name in target.sensitive:
         columns[name] = target.records.groups[name][audited].reset_index(drop=True)
     tables = []
     for name, column in columns.items():
         values = column
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 8:
-            values = pd.qcut(values, 4, duplicates="drop").map(lambda part: f"{part.left:g} to {part.right:g}")
+            values = pd.qcut(values, 4, duplicates="drop").map(lambda part: f"{part.left:.3g} to {part.right:.3g}")
         text = values.astype(object).where(values.notna(), "not known").astype(str)
         order = list(values.cat.categories) if hasattr(values, "cat") else sorted(set(text))
         order = [str(label) for label in order if (text == str(label)).any()]
         order += ["not known"] if "not known" in set(text) and "not known" not in order else []
         tables.append((name, [(label, (text == label).to_numpy()) for label in order]))
     return tables
+
+
+def _classes(y: np.ndarray, names: Sequence[str]) -> Any:
+    import pandas as pd
+
+    labels = [names[k] if k < len(names) else str(k) for k in range(int(y.max()) + 1)]
+    return pd.Series(pd.Categorical.from_codes(y, labels))
 
 
 def _exposure(

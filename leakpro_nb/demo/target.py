@@ -38,11 +38,12 @@ def target() -> lp.Target:
         net = recipe.fit(X[members], data.y[members], seed=0)
         save_file(net.state_dict(), WEIGHTS)
 
+    groups = data.frame.rename(columns={"dzclass": "disease"})
     return lp.Target(
         model=net,
-        records=lp.Records(X, data.y, members, population, groups=data.frame, columns=data.columns),
+        records=lp.Records(X, data.y, members, population, groups, class_names=data.classes),
         recipe=recipe,
-        sensitive=["age", "sex", "race", "dzclass"],
+        sensitive=["age", "sex", "race", "disease"],
         name="Length of stay, SUPPORT2",
         subjects="patients",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ class Records:
         that is a DataFrame.
     columns
         What the columns mean, for the report.
+    class_names
+        What the classes 0 … C-1 are called in the report.
     """
 
     X: Any
@@ -41,6 +44,7 @@ class Records:
     population: np.ndarray | None = None
     groups: Any = None
     columns: dict[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.X, (list, tuple)):
