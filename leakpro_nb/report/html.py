@@ -35,6 +35,7 @@ __all__ = ["blocks"]
 MAX_SOURCE = 8_000_000
 MAX_DEPTH = 24
 MAX_SPAN = 100
+MAX_UNENDED = 100
 
 _DROPPED = frozenset(
     {
@@ -63,6 +64,9 @@ _NAMED = {
     "salmon": "#fa8072", "lightyellow": "#ffffe0", "lime": "#00ff00", "gold": "#ffd700", "tomato": "#ff6347",
     "darkred": "#8b0000", "darkgreen": "#006400", "purple": "#800080", "cyan": "#00ffff", "coral": "#ff7f50",
 }  # fmt: skip
+# The parser takes quadratic time over comments and tags that never end; these find them in linear time.
+_COMMENT = re.compile(r"<(?:!--.*?(?:-->|\Z)|[!?][^>]*(?:>|\Z))", re.DOTALL)
+_UNENDED = re.compile(r"<(?=[^<>]*(?:<|\Z))")
 _SHAPE = re.compile(r"^\s*[\d,]+ rows × [\d,]+ columns\s*$")
 
 Styles = dict[str, dict[str, str]]
@@ -70,9 +74,15 @@ Styles = dict[str, dict[str, str]]
 
 def blocks(source: str) -> list[Block]:
     """Return the blocks of an HTML fragment."""
-    soup = BeautifulSoup(source[:MAX_SOURCE], "html.parser")
+    soup = BeautifulSoup(_bounded(source[:MAX_SOURCE]), "html.parser")
     found = _Reader(_cell_styles(soup)).blocks(soup, 0)
     return [block for i, block in enumerate(found) if not _states_shape(block, found[:i])]
+
+
+def _bounded(source: str) -> str:
+    """Take out comments, and where tags never end make their brackets words."""
+    source = _COMMENT.sub("", source)
+    return _UNENDED.sub("&lt;", source) if len(_UNENDED.findall(source)) > MAX_UNENDED else source
 
 
 def _states_shape(block: Block, before: list[Block]) -> bool:
@@ -87,7 +97,8 @@ def _cell_styles(soup: BeautifulSoup) -> Styles:
     """Read the rules that a pandas Styler writes: ``#id, #id {property: value}``."""
     styles: Styles = {}
     for sheet in soup.find_all("style"):
-        for selectors, body in re.findall(r"([^{}]+)\{([^{}]*)\}", sheet.get_text()):
+        for rule in sheet.get_text().split("}"):
+            selectors, _, body = rule.rpartition("{")
             rules = _declarations(body)
             for selector in selectors.split(","):
                 if re.fullmatch(r"\s*#[\w-]+\s*", selector):

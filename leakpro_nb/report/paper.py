@@ -264,7 +264,8 @@ class Paper:
         width = min(figure.width, TEXT_WIDTH, TEXT_HEIGHT * figure.width / max(figure.height, 0.1))
         return call(
             "style.picture",
-            string(self._path(name)),
+            # Read by the style file, hence seen from where that lies.
+            string(name),
             f"{max(width, 1):.2f}pt",
             string(figure.alt),
             caption=content(self._text(figure.caption)) if figure.caption else None,

@@ -55,7 +55,8 @@ def terminal(text: str) -> tuple[str, int]:
     ('red\ndone', 0)
     """
     lines = [_overwritten(line) for line in _ANSI.sub("", text).replace("\r\n", "\n").split("\n")]
-    lines = [shorten(printable(line).rstrip(), MAX_LINE) for line in lines if not _PROGRESS.match(line)]
+    lines = [shorten(printable(line).rstrip(), MAX_LINE) for line in lines]
+    lines = [line for line in lines if not _PROGRESS.match(line)]
     while lines and not lines[-1]:
         lines.pop()
     while lines and not lines[0]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from typing import Any
 
 import nbformat
+from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from leakpro_nb.results import MIME_TYPE, Result
@@ -201,3 +203,32 @@ def sample(finished: bool = True, **changes: Any) -> Any:
         *([result_cell(result(**changes))] if finished else []),
     ]  # fmt: skip
     return notebook(*cells, widgets=WIDGETS)
+
+
+def check_inert(html: str) -> None:
+    """Assert that a page runs nothing and fetches nothing."""
+    soup = BeautifulSoup(html, "html.parser")
+    assert not soup.find_all(["iframe", "object", "embed", "link", "base", "form", "foreignobject", "svg"])
+    for script in soup.find_all("script"):
+        assert script["type"] == "application/json"
+        assert "<" not in script.get_text()
+    assert len(soup.find_all("style")) == 1
+    assert "url(" not in soup.style.get_text()
+    assert "@import" not in soup.style.get_text()
+    for tag in soup.find_all(True):
+        for name, value in tag.attrs.items():
+            assert not name.lower().startswith("on")
+            if name == "src":
+                assert str(value).startswith("data:image/")
+                check_picture(str(value))
+            if name == "href":
+                assert tag.name == "a"
+                assert re.match(r"#[snrp]\w+$|#[nr]?\d*$|https?://|mailto:", str(value))
+
+
+def check_picture(uri: str) -> None:
+    if not uri.startswith("data:image/svg+xml"):
+        return
+    svg = base64.b64decode(uri.partition(",")[2]).decode().lower()
+    for bad in ["<script", "foreignobject", "onload", "onclick", "evil.example", "javascript:", "file:", "@import"]:
+        assert bad not in svg

@@ -8,7 +8,7 @@ import re
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_output
-from samples import PNG_TEXT, code, display, frame, markdown, notebook, result, result_cell
+from report_samples import PNG_TEXT, check_inert, code, display, frame, markdown, notebook, result, result_cell
 
 EVIL = '#read("/etc/passwd") #panic("x") $#eval("1")$ `raw` @ref <label> = head *b* _e_ // c /* d */ \\ "] #['
 SVG_EVIL = (
@@ -110,6 +110,12 @@ CASES = {
         ["wide words"],
     ),
     "deep html": ([code(display({"text/html": "<div>" * 3000 + "deep words" + "</div>" * 3000}))], {}, ["deep words"]),
+    "html that never ends": (
+        [code(display({"text/html": "<p>first words</p>" + "<a " * 30_000})),
+         code(display({"text/html": "<p>second words</p>" + "<!--" * 30_000}))],
+        {},
+        ["first words", "second words"],
+    ),
     "deep inline html": ([code(display({"text/html": "<b>" * 3000 + "deep words"}))], {}, ["deep words"]),
     "deep tables": (
         [code(display({"text/html": "<table><tr><td>" * 300 + "deep words"}))], {}, ["deep words"]),
@@ -195,31 +201,3 @@ def test_html_is_inert_and_fetches_nothing(page, hostile):
     text = " ".join(BeautifulSoup(html, "html.parser").get_text().split())
     for word in words:
         assert word in text or word in html
-
-
-def check_inert(html: str) -> None:
-    soup = BeautifulSoup(html, "html.parser")
-    assert not soup.find_all(["iframe", "object", "embed", "link", "base", "form", "foreignobject", "svg"])
-    for script in soup.find_all("script"):
-        assert script["type"] == "application/json"
-        assert "<" not in script.get_text()
-    assert len(soup.find_all("style")) == 1
-    assert "url(" not in soup.style.get_text()
-    assert "@import" not in soup.style.get_text()
-    for tag in soup.find_all(True):
-        for name, value in tag.attrs.items():
-            assert not name.lower().startswith("on")
-            if name == "src":
-                assert str(value).startswith("data:image/")
-                check_picture(str(value))
-            if name == "href":
-                assert tag.name == "a"
-                assert re.match(r"#[snrp]\w+$|#[nr]?\d*$|https?://|mailto:", str(value))
-
-
-def check_picture(uri: str) -> None:
-    if not uri.startswith("data:image/svg+xml"):
-        return
-    svg = base64.b64decode(uri.partition(",")[2]).decode().lower()
-    for bad in ["<script", "foreignobject", "onload", "onclick", "evil.example", "javascript:", "file:", "@import"]:
-        assert bad not in svg

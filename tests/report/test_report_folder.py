@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 import pypdf
 import pytest
-from samples import markdown, notebook, result, result_cell, sample
+from report_samples import markdown, notebook, result, result_cell, sample
 
 from leakpro_nb.errors import InputError
 from leakpro_nb.report import build_report

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from nbformat.v4 import new_output
-from samples import PNG_TEXT, code, display, frame, markdown, notebook, result_cell, sample, view
+from report_samples import PNG_TEXT, code, display, frame, markdown, notebook, result_cell, sample, view
 
 from leakpro_nb.report import tables
 from leakpro_nb.report.document import Cell, Text
@@ -199,3 +199,23 @@ def test_own_style_replaces_ours(tmp_path):
     assert resources["outputs"]["report_files/style.typ"] == b"// mine"
     with pytest.raises(InputError, match="readable Typst"):
         TypstExporter(style=str(tmp_path / "none.typ")).from_notebook_node(sample())
+
+
+def test_exported_source_compiles_where_nbconvert_writes_it(tmp_path):
+    import typst
+
+    from leakpro_nb.report import TypstExporter
+
+    source, resources = TypstExporter().from_notebook_node(sample(), {"output_files_dir": "a b_files"})
+    for name, data in resources["outputs"].items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "a b.typ").write_text(source)
+    assert typst.compile(str(tmp_path / "a b.typ"), pdf_standards=["a-3a", "ua-1"], timestamp=0)
+
+
+def test_endless_words_can_be_broken(typ):
+    source = typ(notebook(markdown("x" * 200 + " `" + "y" * 200 + "`")))
+    assert "x" * 40 + "\u200b" + "x" * 40 in source
+    assert "y" * 40 + "\u200b" + "y" * 40 in source

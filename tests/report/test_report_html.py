@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 from bs4 import BeautifulSoup
-from samples import result, sample
-from test_hostile import check_inert
+from report_samples import check_inert, result, sample
 
 from leakpro_nb.results import Result
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 from nbformat.v4 import new_output
-from samples import code, display, markdown, notebook, result, result_cell, sample
+from report_samples import code, display, markdown, notebook, result, result_cell, sample
 
 from leakpro_nb.results import Result
 
@@ -136,7 +136,7 @@ def test_the_standard_really_met_is_the_one_reported(pdf, monkeypatch, caplog):
 def test_unreadable_picture_is_replaced_by_its_description(pdf):
     import base64
 
-    from samples import PNG
+    from report_samples import PNG
 
     cut = base64.b64encode(PNG[:33] + b"\0\0\0\0rubbish").decode()
     made = pdf(notebook(code(display({"image/png": cut}, {"alt": "A cut picture"})), result_cell()))
