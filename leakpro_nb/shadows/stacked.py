@@ -311,8 +311,10 @@ def _as_chain(net: nn.Module) -> Callable[..., Tensor] | None:
     for at, (before, link) in enumerate(itertools.pairwise(links), start=1):
         if link is _relu and isinstance(before, _Dense):  # whose output nobody else needs, autograd included
             links[at] = _relu_in_place
-    in_a_row = all(after.all_input_nodes == [before] for before, after in itertools.pairwise(nodes))
-    if not in_a_row or nodes[-1].args != (nodes[-2],):
+    in_a_row = all(
+        after.all_input_nodes == [before] and after.args[:1] == (before,) for before, after in itertools.pairwise(nodes)
+    )
+    if not in_a_row or None in links:
         return None
 
     def chain(params: dict[str, Tensor], _: dict[str, Tensor], inputs: Tensor) -> Tensor:
@@ -320,7 +322,7 @@ def _as_chain(net: nn.Module) -> Callable[..., Tensor] | None:
             inputs = link(params, inputs)  # type: ignore[misc]
         return inputs
 
-    return None if None in links else chain
+    return chain
 
 
 def _as_link(net: nn.Module, node: torch.fx.Node) -> Callable[[dict[str, Tensor], Tensor], Tensor] | None:

@@ -10,6 +10,7 @@ matrices is measured between the turns, so that ratios hold on a busy machine to
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import os
 import sys
@@ -106,6 +107,14 @@ def bmm_speed(models: int) -> float:
     return training_flops(models * BATCH) / seconds / 1e9
 
 
+def warm_up(recipe: Recipe, X: np.ndarray, y: np.ndarray) -> None:
+    """Let torch import and set up what it does only once."""
+    brief = dataclasses.replace(recipe, epochs=1)
+    train_with_loader(brief, X[:500], y[:500], 0)
+    brief.fit(X[:500], y[:500], 0)
+    train_stacked(brief, X[:500], y[:500], np.ones((2, 500), dtype=bool), [0, 1])
+
+
 def compare(recipe: Recipe, models: int, rounds: int) -> None:
     X, y, members, name = load(models)
     seeds = list(range(models))
@@ -117,6 +126,7 @@ def compare(recipe: Recipe, models: int, rounds: int) -> None:
         "c  train_stacked": lambda: train_stacked(recipe, X, y, members, seeds),
     }
     print(f"{name}: {models} models, {int(members[0].sum())} records each; {recipe.describe()}; {rounds} rounds")
+    warm_up(recipe, X, y)
     spent = {way: [] for way in ways}
     big, same = [], []
     for _ in range(rounds):
