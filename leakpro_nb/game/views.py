@@ -43,6 +43,13 @@ class References:
     def __len__(self) -> int:
         return len(self.trained_on)
 
+    def without(self, k: int) -> np.ndarray:
+        """Return the indices of the models that may judge model ``k``: all but itself and its complement.
+
+        The complement trained on exactly the records that ``k`` left out, so it would give the answer away.
+        """
+        return np.setdiff1d(np.arange(len(self)), [k, int(self.pair[k])])
+
     def select(self, models: np.ndarray | slice, records: np.ndarray | slice) -> References:
         """Return the given models' observations on the given records."""
         keep = np.arange(len(self))[models]
@@ -143,12 +150,11 @@ class View:
     def as_target(self, k: int, records: np.ndarray | slice = slice(None)) -> View:
         """Return the view in which reference model ``k`` plays the target.
 
-        Its references are the others, less ``k`` itself and the model trained on its complement, which would give
-        the answer away.
+        Its references are the others (see ``References.without``).
         """
         if self.references is None:
             raise AccessDenied("the view holds no reference models that could play the target")
-        others = np.setdiff1d(np.arange(len(self.references)), [k, int(self.references.pair[k])])
+        others = self.references.without(k)
         has_population = self.population_references is not None
         return replace(
             self,

@@ -13,7 +13,7 @@ __all__ = ["alignments", "fit", "make", "widths"]
 MAX_ROWS = 1000
 MAX_COLUMNS = 100
 MAX_CELLS = 20_000
-PAGE_CHARACTERS = 100
+PAGE_CHARACTERS = 115
 _WRAP = 22
 
 # Slots of a grid: the cell, and whether this slot is the cell's own corner (its top left).

@@ -133,11 +133,15 @@ def reference_probability(
     """
     mean_out = _mean(references, ~trained_on)
     if a is not None:
-        return ((1 + a) * mean_out + (1 - a)) / 2
+        return _offline(mean_out, a)
     mean_in = _mean(references, trained_on)
     if population:
         mean_in = np.where(np.isnan(mean_in), mean_out, mean_in)
     return (mean_in + mean_out) / 2
+
+
+def _offline(mean_out: np.ndarray, a: float) -> np.ndarray:
+    return ((1 + a) * mean_out + (1 - a)) / 2
 
 
 def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -170,16 +174,17 @@ def tune_offline_a(view: View, grid: tuple[float, ...] = GRID) -> float | None:
     references = view.references
     if references is None or len(references) < 3:
         return None
+    seen = view.signal(probability).audit
     total = np.zeros(len(grid))
     for k in range(len(references)):
-        seen = view.as_target(k).signal(probability).audit
-        member = references.trained_on[k]
-        known = ~np.isnan(reference_probability(seen.references, seen.trained_on, 0.0))
-        if not (member & known).any() or not (~member & known).any():
+        others = references.without(k)
+        mean_out = reference_probability(seen.references[others], references.trained_on[others], 1.0)
+        known = ~np.isnan(mean_out)
+        member, played, mean_out = references.trained_on[k][known], seen.references[k][known], mean_out[known]
+        if not member.any() or member.all():
             continue
         for i, a in enumerate(grid):
-            ratio = rmia_ratio(seen.target, reference_probability(seen.references, seen.trained_on, a))
-            total[i] += _auc(ratio[known], member[known])
+            total[i] += _auc(rmia_ratio(played, _offline(mean_out, a)), member)
     return float(grid[int(np.argmax(total))]) if total.any() else None
 
 
