@@ -6,9 +6,8 @@ Shadow models are only as good as their recipe: it should be the one that the ta
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
-import textwrap
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from leakpro_nb.errors import InputError
+from leakpro_nb.game.code import fingerprint_of
+from leakpro_nb.game.records import Records, as_array
 
 if TYPE_CHECKING:
     import torch
 
-    from leakpro_nb.game.records import Records
-
-__all__ = ["Recipe", "batch_order", "flushed_denormals", "loss_per_record", "make_optimizer", "source_of"]
+__all__ = ["Recipe", "batch_order", "flushed_denormals", "loss_per_record", "make_optimizer"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,16 @@ class Recipe:
                 self.make,
                 "pass a function that returns a fresh torch module, or an unfitted estimator",
             )
+        if hasattr(self.make, "state_dict") and not inspect.isclass(self.make):
+            raise InputError(
+                "recipe.make",
+                f"a {type(self.make).__name__}",
+                "pass the function or class that makes the network, not a network: every model starts afresh",
+            )
+        if inspect.isclass(self.make) and hasattr(self.make, "fit") and hasattr(self.make, "get_params"):
+            raise InputError(
+                "recipe.make", self.make.__name__, f"pass an estimator, {self.make.__name__}(…), rather than its class"
+            )
         if self.optimizer not in ("adam", "adamw", "sgd"):
             raise InputError("recipe.optimizer", self.optimizer, "use adam, adamw or sgd, or pass train=")
         for name, smallest in (("epochs", 1), ("batch_size", 1)):
@@ -83,8 +92,10 @@ class Recipe:
                 raise InputError(f"recipe.{name}", value, f"use an integer of at least {smallest}")
         for name in ("lr", "weight_decay", "momentum"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float, np.floating)) or value < 0 or (name == "lr" and value == 0):
-                raise InputError(f"recipe.{name}", value, "use a positive number")
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or value < 0 or (name == "lr" and value == 0):
+                remedy = "use a positive number" if name == "lr" else "use a number of at least 0"
+                raise InputError(f"recipe.{name}", value, remedy)
 
     @property
     def is_sklearn(self) -> bool:
@@ -99,8 +110,6 @@ class Recipe:
     def fit(self, X: Any, y: np.ndarray, seed: int) -> Any:
         """Train one model on ``X (n, …)`` and integer labels ``y (n,)``; the same seed gives the same model."""
         if self.train is not None:
-            from leakpro_nb.game.records import Records
-
             return self.train(Records(X, y), seed)
         if self.is_sklearn:
             return self._fit_sklearn(X, y, seed)
@@ -121,7 +130,7 @@ class Recipe:
         import torch
 
         net = self.build(seed)
-        inputs, labels = torch.as_tensor(X), torch.as_tensor(np.asarray(y, dtype=np.int64))
+        inputs, labels = torch.as_tensor(as_array(X)), torch.as_tensor(np.asarray(y, dtype=np.int64))
         optimizer = make_optimizer(self, list(net.parameters()))
         net.train()
         with flushed_denormals():
@@ -142,7 +151,7 @@ class Recipe:
         torch.manual_seed(seed)
         net = self.make()
         if not isinstance(net, torch.nn.Module):
-            raise InputError("recipe.make", net, "the factory must return a torch.nn.Module")
+            raise InputError("recipe.make", type(net).__name__, "the factory must return a torch.nn.Module")
         return net
 
     def describe(self) -> str:
@@ -161,21 +170,12 @@ class Recipe:
 
     def fingerprint(self) -> str:
         """Return a hash of everything that a trained shadow depends on, bar data, split and seed."""
-        digest = hashlib.sha256()
         if self.train is not None:
-            digest.update(source_of(self.train).encode())
-        elif self.is_sklearn:
-            digest.update(f"{type(self.make).__module__}.{self.describe()}".encode())
-        else:
-            net = self.build(0)
-            digest.update(source_of(self.make).encode())
-            digest.update(source_of(type(net)).encode())
-            digest.update(repr(net).encode())
-            for name, tensor in net.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-            digest.update(self.describe().encode())
-        return digest.hexdigest()
+            return fingerprint_of("train", self.train)
+        if self.is_sklearn:
+            return fingerprint_of("scikit-learn", self.make)
+        steps = (self.optimizer, float(self.lr), int(self.epochs), int(self.batch_size))
+        return fingerprint_of("torch", self.make, self.build(0), *steps, float(self.weight_decay), float(self.momentum))
 
 
 def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:
@@ -226,12 +226,3 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
-
-
-def source_of(thing: Any) -> str:
-    """Return the source text of a function or class, or its byte code when there is no source."""
-    try:
-        return textwrap.dedent(inspect.getsource(thing))
-    except (OSError, TypeError):
-        code = getattr(thing, "__code__", None)
-        return f"{getattr(thing, '__qualname__', thing)}{code.co_code.hex() if code else ''}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from leakpro_nb.errors import InputError
 
-__all__ = ["Records", "as_features", "as_mask", "hash_array", "take"]
+__all__ = ["Records", "as_array", "as_features", "as_mask", "hash_array", "take"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class Records:
     class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.X, (list, tuple)):
-            object.__setattr__(self, "X", np.asarray(self.X))
+        object.__setattr__(self, "X", _as_inputs(self.X))
         n = len(self.X)
         if n == 0:
             raise InputError("records.X", "0 rows", "give at least one record")
@@ -58,6 +57,8 @@ class Records:
                 object.__setattr__(self, name, as_mask(f"records.{name}", getattr(self, name), n))
         if self.groups is None and hasattr(self.X, "iloc"):
             object.__setattr__(self, "groups", self.X)
+        if self.groups is not None and not hasattr(self.groups, "columns"):
+            raise InputError("records.groups", type(self.groups).__name__, "give a DataFrame, one row per record")
         if self.groups is not None and len(self.groups) != n:
             raise InputError("records.groups", f"{len(self.groups)} rows", f"give one row per record, {n}")
         if self.members is not None and self.population is not None and (self.members & self.population).any():
@@ -91,6 +92,11 @@ def take(X: Any, rows: np.ndarray) -> Any:
     return X[rows]
 
 
+def as_array(X: Any) -> Any:
+    """Return a DataFrame as an array, for models that read numbers only; anything else as it is."""
+    return X.to_numpy() if hasattr(X, "iloc") else X
+
+
 def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
     """Return ``mask`` as bool ``(n,)``; 0/1 numbers will do.
 
@@ -107,6 +113,19 @@ def as_mask(name: str, mask: Any, n: int) -> np.ndarray:
             raise InputError(name, f"values such as {array[:3].tolist()}", "give a mask of True and False (or 1 and 0)")
         array = array.astype(bool)
     return array
+
+
+def _as_inputs(X: Any) -> Any:
+    if hasattr(X, "toarray"):
+        raise InputError("records.X", type(X).__name__, "sparse matrices are not supported; pass X.toarray()")
+    if isinstance(X, (list, tuple)):
+        try:
+            return np.asarray(X)
+        except ValueError as error:
+            raise InputError("records.X", "a ragged list", "give every record the same shape") from error
+    if not hasattr(X, "__len__") or getattr(X, "ndim", 1) == 0 or isinstance(X, (str, bytes, dict)):
+        raise InputError("records.X", type(X).__name__, "give an array, a tensor or a DataFrame, one row per record")
+    return X
 
 
 def _as_labels(y: Any, n: int) -> np.ndarray:
@@ -156,6 +175,13 @@ def hash_array(X: Any) -> str:
 
         digest.update(repr([(str(c), str(t)) for c, t in X.dtypes.items()]).encode() if X.ndim == 2 else b"")
         digest.update(pd.util.hash_pandas_object(X, index=False).to_numpy().tobytes())
+    elif hasattr(X, "detach"):
+        # by bytes, as numpy has no bfloat16
+        import torch
+
+        tensor = X.detach().cpu().contiguous()
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     else:
         array = np.ascontiguousarray(np.asarray(X))
         digest.update(f"{array.dtype}{array.shape}".encode())

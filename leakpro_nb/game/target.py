@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import os
 import re
-import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.models import Outputs, kind_of, load_model, predictor, to_logits
+from leakpro_nb.game.loading import beside, folder_of, load_file
+from leakpro_nb.game.models import Kind, Outputs, ask, kind_of, load_model, predictor, settle, to_logits
+from leakpro_nb.game.models.outputs import as_columns
+from leakpro_nb.game.models.sklearn import class_codes
 from leakpro_nb.game.recipes import Recipe
-from leakpro_nb.game.records import Records, take
+from leakpro_nb.game.records import Records, as_array, as_mask, take
 from leakpro_nb.game.views import References
 
 __all__ = ["Target"]
@@ -35,8 +36,8 @@ class Target:
     Parameters
     ----------
     model
-        Torch module, scikit-learn classifier, function ``X -> logits or probabilities``, or an array of predictions
-        ``(N, C)`` for the records.
+        Torch module, scikit-learn classifier, function ``X -> logits or probabilities``, the path of a ``.skops`` file,
+        or an array of predictions ``(N, C)`` for the records.
     records
         All records: members, non-members and, if any, population.
     recipe
@@ -64,6 +65,8 @@ class Target:
     subjects: str = "people"
 
     def __post_init__(self) -> None:
+        if isinstance(self.model, (str, os.PathLike)):
+            object.__setattr__(self, "model", load_model(self.model))
         kind = kind_of(self.model)
         if not isinstance(self.records, Records):
             raise InputError("target.records", type(self.records).__name__, "pass lp.Records(X, y, members=mask)")
@@ -74,7 +77,10 @@ class Target:
         if isinstance(self.sensitive, str):
             object.__setattr__(self, "sensitive", (self.sensitive,))
         if self.recipe is None and kind == "scikit-learn" and hasattr(self.model, "get_params"):
-            object.__setattr__(self, "recipe", Recipe(self.model))
+            from sklearn.base import clone
+
+            # unfitted: what the target learnt must not travel to where shadow models are trained
+            object.__setattr__(self, "recipe", Recipe(clone(self.model)))
         if self.records.members is None:
             raise InputError(
                 "records.members", "missing", "say which records trained the target: a mask of True and False"
@@ -118,18 +124,29 @@ class Target:
     @cached_property
     def logits(self) -> np.ndarray:
         """(N, C) float64 outputs of the target on all records."""
-        if kind_of(self.model) == "predictions":
-            raw = self.model.to_numpy() if hasattr(self.model, "iloc") else self.model
+        if self._raw is not None:
+            return to_logits(self._raw, self.outputs)
+        classes = int(self.records.y.max()) + 1
+        return self._asked(predictor(self.model, classes))
+
+    @cached_property
+    def _raw(self) -> Any:
+        """What the model says of all records, as it came; None from a classifier that names its classes."""
+        kind = kind_of(self.model)
+        if kind == "predictions":
+            raw = as_array(self.model)
             if len(raw) != len(self.records):
                 raise InputError(
                     "target.model",
                     f"{len(raw)} rows of predictions",
                     f"give one row per record, {len(self.records)} of them, in the order of the records",
                 )
-            return to_logits(raw, self.outputs)
-        classes = int(self.records.y.max()) + 1
+            return raw
+        return None if kind == "scikit-learn" else self._asked(lambda X: as_columns(ask(self.model, X)))
+
+    def _asked(self, predict: Callable[[Any], np.ndarray]) -> np.ndarray:
         try:
-            logits = predictor(self.model, classes, self.outputs)(self.records.X)
+            logits = predict(self.records.X)
         except InputError:
             raise
         except Exception as error:
@@ -148,6 +165,12 @@ class Target:
     def classes(self) -> int:
         """Number of classes."""
         return self.logits.shape[1]
+
+    def outputs_of(self, kind: Kind) -> Outputs:
+        """Return how to read the outputs of a shadow model of that kind."""
+        if self._raw is None or kind != kind_of(self.model):
+            return self.outputs
+        return settle(self._raw, self.outputs)
 
     def accuracy(self) -> tuple[float, float]:
         """Return the target's accuracy on its members and on the audited non-members."""
@@ -173,8 +196,30 @@ class Target:
                 f"label {top} in row {row}",
                 f"the model has {self.classes} outputs, so labels run from 0 to {self.classes - 1}",
             )
-        if needs_recipe and self.shadows is None:
+        if self.shadows is not None:
+            self._check_shadows(self.shadows)
+        elif needs_recipe:
             self._check_recipe()
+
+    def _check_shadows(self, shadows: References) -> None:
+        wanted = (len(shadows), len(self.records), self.classes)
+        if shadows.logits.shape != wanted or shadows.trained_on.shape != wanted[:2]:
+            raise InputError(
+                "target.shadows",
+                f"shapes {shadows.logits.shape} and {shadows.trained_on.shape}",
+                f"they must say something of the same {wanted[1]} records and {wanted[2]} classes as the target",
+            )
+        audited = self.records.audited
+        assert self.records.members is not None
+        members, trained_on = self.records.members[audited], shadows.trained_on[:, audited]
+        same = np.flatnonzero((trained_on == members).all(axis=1) | (trained_on != members).all(axis=1))
+        if len(same):
+            raise InputError(
+                "target.shadows",
+                f"shadow model {same[0]}",
+                "it was trained on exactly the target's members, or on exactly the others, so it gives the answer away; "
+                "leave it out",
+            )
 
     def _check_missing_values(self) -> None:
         if kind_of(self.model) != "torch" or hasattr(self.records.X, "iloc"):
@@ -200,14 +245,19 @@ class Target:
         trial = dataclasses.replace(self.recipe, epochs=1) if self.recipe.is_torch else self.recipe
         X, y = take(self.records.X, rows), self.records.y[rows]
         try:
-            model = trial.fit(X, y, seed=0)
-            outputs = predictor(model, self.classes, self.outputs)(X)
+            with beside(folder_of(self.recipe.train or self.recipe.make)):
+                model = trial.fit(X, y, seed=0)
+                outputs = predictor(model, self.classes, self.outputs_of(kind_of(model)))(X)
         except Exception as error:
             remedy = error.remedy if isinstance(error, InputError) else _one_line(error)
             raise InputError(
                 "target.recipe", self.recipe.describe(), f"a trial on {len(rows)} records failed: {remedy}"
             ) from error
-        if outputs.shape != (len(rows), self.classes):
+        if len(outputs) != len(rows):
+            raise InputError(
+                "target.recipe", f"{len(outputs)} outputs for {len(rows)} records", "its models must return one each"
+            )
+        if outputs.shape[1] != self.classes:
             raise InputError(
                 "target.recipe",
                 f"{outputs.shape[1]} classes",
@@ -235,16 +285,23 @@ class Target:
         """
         path = Path(path).resolve()
         if path.suffix != ".py" or not path.is_file():
-            raise InputError("target", str(path), "no such file; give a target.py, or predictions as .csv or .parquet")
-        module = _import_file(path)
+            problem = "not a Python file" if path.is_file() else "no such file"
+            raise InputError("target", str(path), f"{problem}; give a target.py, or predictions as .csv or .parquet")
+        try:
+            module = load_file(path)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError("target", str(path), f"it cannot be imported: {_where(error, path)}") from error
         if not callable(getattr(module, "target", None)):
             raise InputError("target", str(path), "it must define a function target() that returns lp.Target(…)")
         try:
-            target = module.target()
+            with beside(path.parent):
+                target = module.target()
         except InputError:
             raise
-        except Exception as error:
-            raise InputError("target", str(path), f"its function target() failed: {_one_line(error)}") from error
+        except (Exception, SystemExit) as error:
+            raise InputError("target", str(path), f"its function target() failed: {_where(error, path)}") from error
         if not isinstance(target, Target):
             raise InputError("target", str(path), f"target() returned {type(target).__name__}, not lp.Target(…)")
         return target
@@ -330,8 +387,14 @@ class Target:
         sensitive, groups, name, outputs
             As for ``Target`` and ``Records``.
         """
-        if not isinstance(predictions, np.ndarray):
+        if hasattr(predictions, "columns") or isinstance(predictions, (str, os.PathLike)):
+            beside_table = {"y": y, "members": members, "population": population, "groups": groups,
+                            "shadow_predictions": shadow_predictions, "shadow_members": shadow_members}  # fmt: skip
+            for field_name, given in beside_table.items():
+                if given is not None:
+                    raise InputError(field_name, "given beside a table", "a table brings its own columns; drop one")
             return _from_prediction_table(cls, predictions, sensitive, name)
+        predictions = as_columns(predictions)
         if y is None or members is None:
             raise InputError("predictions", "an array", "give y and members beside it")
         records = Records(np.zeros((len(predictions), 0), dtype=np.float32), y, members, population, groups)
@@ -339,7 +402,7 @@ class Target:
         if shadow_predictions is not None:
             if shadow_members is None:
                 raise InputError("shadow_members", "missing", "say which records trained each shadow model: (K, N)")
-            shadows = _as_references(shadow_predictions, shadow_members, len(records), outputs)
+            shadows = _as_references(shadow_predictions, shadow_members, len(records), settle(predictions, outputs))
         return cls(predictions, records, None, sensitive, name, outputs, shadows)
 
 
@@ -347,14 +410,15 @@ def _as_references(predictions: np.ndarray, trained_on: Any, n: int, outputs: Ou
     predictions, mask = np.asarray(predictions), np.asarray(trained_on)
     if predictions.ndim == 2:
         predictions = predictions[:, :, None]
-    if predictions.shape[:2] != mask.shape or mask.shape[1] != n:
+    if mask.ndim != 2 or predictions.shape[:2] != mask.shape or mask.shape[1] != n:
         raise InputError(
             "shadow_predictions",
             f"shapes {predictions.shape} and {mask.shape}",
             f"give predictions (K, {n}, C) and membership (K, {n})",
         )
     logits = np.stack([to_logits(each, outputs) for each in predictions])
-    return References(logits, mask.astype(bool), _pairs(mask.astype(bool)))
+    trained = np.stack([as_mask("shadow_members", row, n) for row in mask])
+    return References(logits, trained, _pairs(trained))
 
 
 def _pairs(trained_on: np.ndarray) -> np.ndarray:
@@ -374,11 +438,13 @@ def _from_prediction_table(cls: type[Target], table: Any, sensitive: Sequence[st
             known = ", ".join(map(str, frame.columns[:12]))
             raise InputError("predictions", known, f"a column called {column} is missing")
     outputs, columns = _prediction_columns(frame, "")
-    shadow_ids = sorted({int(m[1]) for c in frame.columns if (m := re.match(r"shadow(\d+)_", str(c)))})
+    shadow_ids = sorted(
+        {int(m[1]) for c in frame.columns if (m := re.match(r"shadow(\d+)_(?:member|logit_|prob_)", str(c)))}
+    )
     y = frame["label"].to_numpy()
     members = _yes_no("member", frame["member"])
-    n_shadow_columns = [c for c in frame.columns if str(c).startswith("shadow")]
-    groups = frame.drop(columns=[*columns, *n_shadow_columns, "member"])
+    of_shadows = [c for c in frame.columns if re.fullmatch(r"shadow\d+_(member|(logit|prob)_\d+)", str(c))]
+    groups = frame.drop(columns=[*columns, *of_shadows, "member"])
     shadows = None
     if shadow_ids:
         blocks, masks = [], []
@@ -387,6 +453,8 @@ def _from_prediction_table(cls: type[Target], table: Any, sensitive: Sequence[st
             if f"shadow{k}_member" not in frame.columns:
                 raise InputError("predictions", f"shadow{k}", f"a column called shadow{k}_member is missing")
             blocks.append(to_logits(frame[names].to_numpy(), kind))
+            if blocks[-1].shape != blocks[0].shape:
+                raise InputError("predictions", f"shadow{k}", "all shadow models need the same number of classes")
             masks.append(_yes_no(f"shadow{k}_member", frame[f"shadow{k}_member"]))
         shadows = _as_references(np.stack(blocks), np.stack(masks), len(frame), "logits")
     population = _yes_no("population", frame["population"]) if "population" in frame.columns else None
@@ -454,38 +522,26 @@ def _encode_labels(column: Any, classes: Any) -> np.ndarray:
     values = column.to_numpy()
     if classes is None:
         return values
-    known = {value: code for code, value in enumerate(np.asarray(classes).tolist())}
+    known = dict(zip(np.asarray(classes).tolist(), class_codes(classes).tolist(), strict=True))
     unknown = sorted({str(v) for v in values.tolist() if v not in known})
     if unknown:
         raise InputError("label", ", ".join(unknown[:3]), f"the model knows the classes {', '.join(map(str, known))}")
-    if np.asarray(classes).dtype.kind in "iub":
-        return values
     return np.array([known[v] for v in values.tolist()])
 
 
-def _import_file(path: Path) -> ModuleType:
-    name = f"leakpro_target_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    # helpers that stand beside target.py are importable from it, as they are in a script
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError("target", str(path), f"it cannot be imported: {_one_line(error)}") from error
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
-
-
 def _small_sample(y: np.ndarray, per_class: int = 16, at_most: int = 256) -> np.ndarray:
-    picks = [np.flatnonzero(y == label)[:per_class] for label in np.unique(y)]
-    return np.sort(np.concatenate(picks))[:at_most]
+    """Return up to ``at_most`` rows with some of every class; few rows would trip up neighbours and folds."""
+    chosen = np.zeros(len(y), dtype=bool)
+    for label in np.unique(y):
+        chosen[np.flatnonzero(y == label)[:per_class]] = True
+    others = np.flatnonzero(~chosen)
+    chosen[others[: max(0, at_most - int(chosen.sum()))]] = True
+    return np.flatnonzero(chosen)[:at_most]
+
+
+def _where(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return _one_line(error) + (f" (line {lines[-1]})" if lines else "")
 
 
 def _one_line(error: BaseException) -> str:

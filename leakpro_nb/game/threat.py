@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.views import _RANK, Access, References, View, floor_logits
+from leakpro_nb.game.views import _RANK, Access, References, View, floor_logits, one_hot
 
 if TYPE_CHECKING:
     from leakpro_nb.game.target import Target
@@ -87,10 +87,11 @@ class ThreatModel(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "threat"
-            known = ", ".join(cls.model_fields)
-            remedy = (
-                f"not a line of a threat model; it has {known}" if first["type"] == "extra_forbidden" else first["msg"]
-            )
+            remedy = first["msg"].replace("Input should", "it should")
+            if first["type"] in ("extra_forbidden", "invalid_key"):
+                remedy = f"not a line of a threat model; it has {', '.join(cls.model_fields)}"
+            elif first["type"] == "tuple_type":
+                remedy = f"give a list of any of {', '.join(KNOWLEDGE_IN_WORDS)}, or [] for none"
             raise InputError(f"threat.{field}", first.get("input"), remedy) from error
 
     def refusal(self, attack: Any) -> str:
@@ -121,6 +122,8 @@ class ThreatModel(BaseModel):
             references = References(reference_logits, references.trained_on, references.pair)
         else:
             (logits,) = floor_logits(logits)
+        if self.access == "labels":
+            logits = one_hot(logits)
         grants_population = "population" in self.knowledge and bool(population.any())
         return View(
             access=self.access,

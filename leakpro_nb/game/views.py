@@ -14,7 +14,7 @@ import numpy as np
 
 from leakpro_nb.errors import AccessDenied
 
-__all__ = ["Access", "Observed", "References", "Signal", "View", "floor_logits"]
+__all__ = ["Access", "Observed", "References", "Signal", "View", "floor_logits", "one_hot"]
 
 Access = Literal["labels", "scores", "white_box"]
 _RANK: dict[str, int] = {"labels": 0, "scores": 1, "white_box": 2}
@@ -84,7 +84,8 @@ class View:
     labels
         (N,) true labels of the records in question.
     logits
-        (N, C) the target's outputs; ask for them through the methods.
+        (N, C) the target's outputs; ask for them through the methods. Where only labels are revealed they are 1 for
+        the predicted class and 0 elsewhere, so that there is nothing more to be had.
     references
         The attacker's own models on the same records, if the threat model lets them train any.
     population, population_labels, population_references
@@ -150,22 +151,27 @@ class View:
     def as_target(self, k: int, records: np.ndarray | slice = slice(None)) -> View:
         """Return the view in which reference model ``k`` plays the target.
 
-        Its references are the others (see ``References.without``).
+        Its references are the others (see ``References.without``), its population is what it did not train on.
         """
         if self.references is None:
             raise AccessDenied("the view holds no reference models that could play the target")
         others = self.references.without(k)
-        has_population = self.population_references is not None
+        logits = self.references.logits[k][records]
+        around, labels, around_references = None, None, None
+        if self.population_references is not None and self.population_labels is not None:
+            outside = np.flatnonzero(~self.population_references.trained_on[k])
+            if len(outside):
+                around = self.population_references.logits[k][outside]
+                labels = self.population_labels[outside]
+                around_references = self.population_references.select(others, outside)
         return replace(
             self,
             labels=self.labels[records],
-            logits=self.references.logits[k][records],
+            logits=one_hot(logits) if self.access == "labels" else logits,
             references=self.references.select(others, records),
-            population=self.population_references.logits[k] if self.population_references else None,
-            population_labels=self.population_labels if has_population else None,
-            population_references=(
-                self.population_references.select(others, slice(None)) if self.population_references else None
-            ),
+            population=one_hot(around) if around is not None and self.access == "labels" else around,
+            population_labels=labels,
+            population_references=around_references,
             model=None,
             _cache={},
         )
@@ -178,6 +184,11 @@ def _observe(
     if references is None:
         return Observed(target, np.zeros((0, len(labels))), np.zeros((0, len(labels)), dtype=bool))
     return Observed(target, function(references.logits, labels), references.trained_on)
+
+
+def one_hot(logits: np.ndarray) -> np.ndarray:
+    """Return 1 for the predicted class and 0 elsewhere: all that a label-only attacker sees of logits ``(…, C)``."""
+    return (np.arange(logits.shape[-1]) == logits.argmax(axis=-1)[..., None]).astype(np.float64)
 
 
 def floor_logits(*stacks: np.ndarray) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ are logits too; a probability of exactly 0 becomes ``-inf`` and is dealt with wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.models.outputs import Outputs, to_logits
+from leakpro_nb.game.models.outputs import Outputs, settle, to_logits
 
-__all__ = ["Outputs", "Predict", "kind_of", "load_model", "predictor", "to_logits"]
+__all__ = ["Kind", "Outputs", "Predict", "ask", "kind_of", "load_model", "predictor", "settle", "to_logits"]
 
 Predict = Callable[[Any], np.ndarray]
 Kind = Literal["torch", "scikit-learn", "function", "predictions"]
@@ -63,21 +64,32 @@ def predictor(model: Any, classes: int | None = None, outputs: Outputs = "auto")
     outputs
         ``"logits"``, ``"probabilities"`` or ``"auto"``: probabilities if that is what the rows look like.
     """
+    if kind_of(model) == "scikit-learn":
+        from leakpro_nb.game.models.sklearn import predict_sklearn
+
+        return lambda X: predict_sklearn(model, X, classes)
+    return lambda X: to_logits(ask(model, X), outputs)
+
+
+def ask(model: Any, X: Any) -> Any:
+    """Return the raw outputs of a torch module or of a function, logits or probabilities.
+
+    Raises
+    ------
+    InputError
+        A model that cannot be asked, or of scikit-learn's kind, which says itself what it returns.
+    """
     kind = kind_of(model)
     if kind == "torch":
         from leakpro_nb.game.models.torch import predict_torch
 
-        return lambda X: to_logits(predict_torch(model, X), outputs)
-    if kind == "scikit-learn":
-        from leakpro_nb.game.models.sklearn import predict_sklearn
-
-        return lambda X: predict_sklearn(model, X, classes)
+        return predict_torch(model, X)
     if kind == "function":
-        return lambda X: to_logits(model(X), outputs)
+        return model(X)
     raise InputError("target.model", kind, "a table of predictions cannot be asked about new records")
 
 
-def load_model(path: str | Path) -> Any:
+def load_model(path: str | os.PathLike[str]) -> Any:
     """Load a model file without running code from it.
 
     Raises
@@ -92,8 +104,8 @@ def load_model(path: str | Path) -> Any:
         raise InputError(
             "model",
             str(path),
-            "only .skops files are loaded directly; for torch weights (.safetensors) write a target.py that builds "
-            "the network and loads them",
+            "only .skops files are loaded directly, since pickles can run code; for torch weights (.safetensors) write "
+            "a target.py that builds the network and loads them",
         )
     from leakpro_nb.game.models.sklearn import load_skops
 

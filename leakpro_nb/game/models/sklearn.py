@@ -10,7 +10,7 @@ import numpy as np
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.models.outputs import to_logits
 
-__all__ = ["load_skops", "predict_sklearn"]
+__all__ = ["class_codes", "load_skops", "predict_sklearn"]
 
 # fitted trees and optimiser states: arrays of numbers, no code, yet not on skops' own list of trusted types
 _PLAIN_DATA = frozenset(
@@ -29,18 +29,36 @@ def predict_sklearn(model: Any, X: Any, classes: int | None = None) -> np.ndarra
     Columns are put where ``model.classes_`` says; a class that the model never saw gets ``-inf``.
     """
     if hasattr(model, "predict_proba"):
-        logits = to_logits(model.predict_proba(X), "probabilities")
+        probabilities = np.asarray(model.predict_proba(X))
+        # a model that met one class only is sure of it; elsewhere a single column stands for class 1 of two
+        one_class = probabilities.ndim == 2 and probabilities.shape[1] == 1 and len(getattr(model, "classes_", ())) == 1
+        logits = np.zeros((len(probabilities), 1)) if one_class else to_logits(probabilities, "probabilities")
     else:
         logits = to_logits(model.decision_function(X), "logits")
-    known = np.asarray(getattr(model, "classes_", np.arange(logits.shape[1])))
-    if known.dtype.kind not in "iub":
-        known = np.arange(len(known))
-    width = max(classes or 0, int(known.max()) + 1, logits.shape[1])
+    known = class_codes(getattr(model, "classes_", np.arange(logits.shape[1])))
+    if len(known) != logits.shape[1]:
+        raise InputError(
+            "model outputs", f"{logits.shape[1]} columns for {len(known)} classes", "one column per class is needed"
+        )
+    width = max(classes or 0, int(known.max()) + 1)
     if width == logits.shape[1] and np.array_equal(known, np.arange(width)):
         return logits
     wide = np.full((len(logits), width), -np.inf)
-    wide[:, known.astype(int)] = logits
+    wide[:, known] = logits
     return wide
+
+
+def class_codes(classes: Any) -> np.ndarray:
+    """Return the integer label of each of a classifier's classes.
+
+    Whole numbers from 0 are their own labels; anything else, text and -1 among them, is numbered in order.
+    """
+    known = np.asarray(classes)
+    if known.dtype.kind == "f" and (known == np.round(known)).all():
+        known = known.astype(int)
+    if known.dtype.kind not in "iub" or known.min() < 0:
+        return np.arange(len(known))
+    return known.astype(int)
 
 
 def load_skops(path: Path) -> Any:
@@ -51,11 +69,13 @@ def load_skops(path: Path) -> Any:
     InputError
         Types that are not trusted by default, by name.
     """
+    from zipfile import BadZipFile
+
     import skops.io
 
     try:
         unknown = set(skops.io.get_untrusted_types(file=path))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise InputError("model", str(path), f"not a readable .skops file: {error}") from error
     refused = sorted(unknown - _PLAIN_DATA)
     if refused:

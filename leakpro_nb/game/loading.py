@@ -1,0 +1,92 @@
+"""Loading a target.py together with the files that stand beside it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from leakpro_nb.game.code import is_users
+
+__all__ = ["beside", "folder_of", "load_file", "loaded_modules"]
+
+_LOADED: dict[str, ModuleType] = {}
+"""Modules from the folder of a target.py, by name: other processes cannot import them."""
+
+
+def load_file(path: Path) -> ModuleType:
+    """Run a Python file, and anew the files beside it that it imports, and return it as a module."""
+    # one name per path, lest the classes of two target.py in different folders be taken for each other
+    name = f"leakpro_target_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with beside(path.parent, fresh=True):
+        sys.modules[name] = _LOADED[name] = module
+        spec.loader.exec_module(module)
+    return module
+
+
+def loaded_modules() -> list[str]:
+    """Return the names of all modules that came from the folder of a target.py."""
+    return list(_LOADED)
+
+
+def folder_of(maker: Any) -> Path | None:
+    """Return the folder of the target.py that ``maker``, a function or class, comes from; None if there is none."""
+    while isinstance(maker, functools.partial):
+        maker = maker.func
+    name = getattr(maker, "__module__", None) or ""
+    module = _LOADED.get(name)
+    return Path(module.__file__).parent if module is not None and module.__file__ else None
+
+
+@contextmanager
+def beside(folder: Path | None, *, fresh: bool = False) -> Iterator[None]:
+    """Make the files in ``folder`` importable, as they are for a script that stands there.
+
+    Modules of the same name from elsewhere step aside meanwhile: two targets may each have their own ``helpers.py``.
+
+    Parameters
+    ----------
+    folder
+        None changes nothing.
+    fresh
+        Import anew what an earlier call imported, since the files may have been edited.
+    """
+    if folder is None:
+        yield
+        return
+    ours = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    aside = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in ours or name == "__main__":
+            continue
+        inside = _is_inside(module, folder)
+        if inside and fresh and name in _LOADED:
+            del sys.modules[name], _LOADED[name]
+        elif not inside and is_users(name):
+            aside[name] = sys.modules.pop(name)
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if _is_inside(sys.modules[name], folder) and is_users(name):
+                _LOADED[name] = sys.modules[name]
+        sys.modules.update(aside)
+
+
+def _is_inside(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_relative_to(folder)
