@@ -41,8 +41,12 @@ def main() -> None:
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option("--template", "-t", default="membership", show_default=True, help="Which question to ask.")
 @click.option("--threat", type=click.Path(path_type=Path), help="Threat model (YAML).")
-@click.option("--out", "-o", default="audit", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A template's parameter.")
+@click.option(
+    "--out", "-o", default="audit", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@click.option(
+    "--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A template's parameter."
+)
 @click.option("--table", type=click.Path(path_type=Path), help="Records (.csv, .parquet) instead of a target.py.")
 @click.option("--model", type=click.Path(path_type=Path), help="With --table: the model (.skops).")
 @click.option("--label", help="With --table: column of the true class.")
@@ -68,7 +72,9 @@ def audit(
     from leakpro_nb.notebooks import audit as run
 
     if (target is None) == (table is None):
-        raise InputError("target", str(target or "nothing"), "give either a target.py (or predictions), or --table and --model")
+        raise InputError(
+            "target", str(target or "nothing"), "give either a target.py (or predictions), or --table and --model"
+        )
     options: dict[str, Any] = {
         "template": template, "threat": threat, "out": out, "report": report, "timeout": timeout, "progress": not quiet,
         **dict(parameters),
@@ -88,8 +94,12 @@ def audit(
 
 
 @main.command()
-@click.option("--out", "-o", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A template's parameter.")
+@click.option(
+    "--out", "-o", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@click.option(
+    "--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A template's parameter."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
 def demo(out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> None:
     """Train a length-of-stay model on half of SUPPORT2 and audit it, to PDF."""
@@ -102,8 +112,11 @@ def demo(out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> Non
     if not target.exists():
         with as_file(files("leakpro_nb.demo") / "target.py") as source:
             shutil.copyfile(source, target)
-    click.echo(f"The model under audit is described in {target}: a network that predicts the length of a hospital stay.")
-    _tell(run(target, out=out, progress=not quiet, **dict(parameters)))
+    click.echo(
+        f"The model under audit is described in {target}: a network that predicts the length of a hospital stay."
+    )
+    options: dict[str, Any] = dict(parameters)
+    _tell(run(target, out=out, progress=not quiet, **options))
 
 
 @main.command()

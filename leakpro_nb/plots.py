@@ -39,7 +39,7 @@ class Picture:
 
         buffer = io.StringIO()
         with mpl.rc_context({"svg.hashsalt": "leakpro-nb", "svg.fonttype": "path"}):
-            self.axes.figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+            self.axes.get_figure(root=True).savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         return buffer.getvalue()
 
     def _ipython_display_(self) -> None:
@@ -78,7 +78,9 @@ def draw_roc(attacks: Sequence[AttackResult], strongest: str | None = None, ax: 
             label=attack.title + (" (strongest)" if main else ""), zorder=3 if main else 2, drawstyle="steps-post",
         )  # fmt: skip
         if main:
-            ax.fill_between(fpr, attack.curve.low, attack.curve.high, color=colour, alpha=0.15, step="post", linewidth=0)
+            ax.fill_between(
+                fpr, attack.curve.low, attack.curve.high, color=colour, alpha=0.15, step="post", linewidth=0
+            )
     line = np.geomspace(floor, 1, 50)
     ax.plot(line, line, color="#666666", linewidth=1, linestyle=(0, (2, 2)), label="random guess")
     ax.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.05))
@@ -95,8 +97,12 @@ def roc(result: Result) -> Picture:
     lines = []
     for attack in ran:
         auc = attack.measure("auc")
-        points = [f"{_share(p.tpr.value)} at {_share(p.fpr)}" for p in attack.tpr_at_fpr if p.tpr is not None and p.fpr > 0]
-        lines.append(f"{attack.title}: AUC {auc.value:.2f}, hits {', '.join(points)} false alarms" if auc else attack.title)
+        points = [
+            f"{_share(p.tpr.value)} at {_share(p.fpr)}" for p in attack.tpr_at_fpr if p.tpr is not None and p.fpr > 0
+        ]
+        lines.append(
+            f"{attack.title}: AUC {auc.value:.2f}, hits {', '.join(points)} false alarms" if auc else attack.title
+        )
     alt = "Hits against false alarms, both on logarithmic scales, one curve per attack. " + "; ".join(lines) + "."
     return Picture(draw_roc(result.attacks, strongest), alt, _roc_reading(result, strongest))
 
@@ -116,13 +122,18 @@ def _roc_reading(result: Result, strongest: str | None) -> str:
     )
 
 
-def draw_scores(values: np.ndarray, member: np.ndarray, ax: Axes | None = None, *, threshold: float | None = None) -> Axes:
+def draw_scores(
+    values: np.ndarray, member: np.ndarray, ax: Axes | None = None, *, threshold: float | None = None
+) -> Axes:
     """Draw histograms of one attack's scores ``(N,)`` for members and non-members ``(N,)`` bool."""
     ax = ax or new_axes(6.3, 3.2)
     known = np.isfinite(values)
     low, high = np.quantile(values[known], [0.1, 0.998])
-    bins = np.linspace(low, high if high > low else low + 1, 60)
-    for side, colour, hatch, label in ((~member, "#E69F00", "", "not in the training data"), (member, "#0072B2", "", "in the training data")):
+    bins = np.linspace(low, high if high > low else low + 1, 60).tolist()
+    for side, colour, hatch, label in (
+        (~member, "#E69F00", "", "not in the training data"),
+        (member, "#0072B2", "", "in the training data"),
+    ):
         inside = np.clip(values[known & side], bins[0], bins[-1])
         ax.hist(inside, bins=bins, density=True, color=colour, alpha=0.55, label=label, hatch=hatch, edgecolor="none")
     if threshold is not None and bins[0] <= threshold <= bins[-1]:

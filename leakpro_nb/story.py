@@ -52,7 +52,10 @@ def finish(result: Result) -> None:
 
     update_display(summary(result), display_id=_SUMMARY)
     display(
-        {MIME_TYPE: result.model_dump(mode="json"), "text/plain": f"{result.verdict.headline}. {result.verdict.sentence}"},
+        {
+            MIME_TYPE: result.model_dump(mode="json"),
+            "text/plain": f"{result.verdict.headline}. {result.verdict.sentence}",
+        },
         raw=True,
     )
 
@@ -75,7 +78,9 @@ def summary(result: Result) -> Any:
     )
     failed = [check.sentence for check in result.checks if check.passed is False]
     total = sum(check.passed is not None for check in result.checks)
-    lines.append(f"- **Validity:** {total - len(failed)} of {total} checks passed." + (" " + " ".join(failed) if failed else ""))
+    lines.append(
+        f"- **Validity:** {total - len(failed)} of {total} checks passed." + (" " + " ".join(failed) if failed else "")
+    )
     return _markdown("\n".join(lines))
 
 
@@ -135,7 +140,10 @@ def tpr_table(result: Result) -> Any:
     ran = [attack for attack in result.attacks if attack.status == "ok"]
     points = ran[0].tpr_at_fpr if ran else []
     rows = [(attack.title, *[_tpr_cell(point) for point in attack.tpr_at_fpr]) for attack in ran]
-    heads = ["Hits in %, at …", *[f"{_share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points]]
+    heads = [
+        "Hits in %, at …",
+        *[f"{_share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points],
+    ]
     notes = [f"In brackets: {_level(result)} intervals."]
     zero = next((p.realised_fpr for p in points if p.fpr == 0 and p.realised_fpr), None)
     if zero is not None:
@@ -231,7 +239,9 @@ def advice(result: Result) -> Any:
         if worse:
             steps.append(f"**Look at the groups that are more exposed than the rest first:** {', '.join(worse)}.")
     elif result.verdict.level == "not_found":
-        steps.append("**Keep this report** with the model's documentation, and repeat the audit when model or data change.")
+        steps.append(
+            "**Keep this report** with the model's documentation, and repeat the audit when model or data change."
+        )
         steps.append("**Audit with a stronger attacker** (more shadow models, open weights) if more is at stake.")
     else:
         needed = result.verdict.values.get("records_needed")
@@ -306,6 +316,7 @@ def _table_html(heads: list[str], rows: Any) -> str:
     """Return an HTML table; every text is escaped, so that a column name cannot become markup."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
     body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(str(cell))}</td>' for cell in row) + "</tr>"
+        for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -50,7 +50,9 @@ def test_floors():
 
 def test_nothing_reads_a_users_file_with_code_in_it():
     """Pickles run code: none is read here, nor loaded through libraries that would."""
-    forbidden = re.compile(r"\bpickle\.loads?\b|import pickle|joblib\.load|allow_pickle=True|read_pickle|weights_only=False|torch\.load\(")
+    forbidden = re.compile(
+        r"\bpickle\.loads?\b|import pickle|joblib\.load|allow_pickle=True|read_pickle|weights_only=False|torch\.load\("
+    )
     for source in SOURCES:
         assert not forbidden.search(source.read_text(encoding="utf-8")), source
 

@@ -58,9 +58,7 @@ def subgroups(target: Target) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
 
     audited = target.records.audited
     names = target.records.class_names
-    columns: dict[str, Any] = {
-        "class": _classes(target.records.y[audited], names)
-    }
+    columns: dict[str, Any] = {"class": _classes(target.records.y[audited], names)}
     for name in target.sensitive:
         columns[name] = target.records.groups[name][audited].reset_index(drop=True)
     tables = []
@@ -80,7 +78,7 @@ def _classes(y: np.ndarray, names: Sequence[str]) -> Any:
     import pandas as pd
 
     labels = [names[k] if k < len(names) else str(k) for k in range(int(y.max()) + 1)]
-    return pd.Series(pd.Categorical.from_codes(y, labels))
+    return pd.Series(pd.Categorical.from_codes(y.tolist(), pd.Index(labels)))
 
 
 def _exposure(

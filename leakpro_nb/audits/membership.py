@@ -336,7 +336,7 @@ def _truth(plan: Plan) -> np.ndarray:
 
 def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) -> AttackResult:
     attack_object = plan.attacks.get(name)
-    parameters = dataclasses.asdict(attack_object) if dataclasses.is_dataclass(attack_object) else {}  # type: ignore[arg-type]
+    parameters: dict[str, Any] = dataclasses.asdict(attack_object) if dataclasses.is_dataclass(attack_object) else {}  # type: ignore[arg-type]
     paper = attack_object.paper if attack_object is not None else ""
     if outcome.scores is None:
         return AttackResult(
@@ -351,7 +351,7 @@ def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) ->
     known = ~np.isnan(scores)
     scored, truth = scores[known], member[known]
     distinct, largest = ties(scored)
-    common = {
+    common: dict[str, Any] = {
         "name": name, "title": outcome.title, "paper": paper, "parameters": {**parameters, **outcome.scores.notes},
         "records_scored": int(known.sum()), "records_unscored": int((~known).sum()), "distinct_scores": distinct,
         "largest_tie": largest, "cpu_seconds": outcome.cpu_seconds,

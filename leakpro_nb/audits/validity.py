@@ -164,7 +164,9 @@ def _independence(view: View, member: np.ndarray) -> Check:
     inside = view.references.trained_on.astype(float)
     spread = inside.std(axis=1) * member.std()
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = ((inside - inside.mean(axis=1, keepdims=True)) @ (member - member.mean())) / (len(member) * spread)
+        correlation = ((inside - inside.mean(axis=1, keepdims=True)) @ (member - member.mean())) / (
+            len(member) * spread
+        )
     worst = float(np.nanmax(np.abs(correlation), initial=0.0))
     # 5 standard errors: by chance once in 1.7 million models
     passed = worst <= 5 / np.sqrt(len(member))

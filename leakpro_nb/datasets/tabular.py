@@ -75,7 +75,7 @@ class Dataset:
         numpy.ndarray
             All rows, float32, without missing values; columns as named by ``encoder()``.
         """
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         rows = self._rows(fit_on)
         return np.asarray(self.encoder().fit(self.frame.iloc[rows]).transform(self.frame), dtype=np.float32)
@@ -88,10 +88,10 @@ class Dataset:
         taken from the training rows, a column's mere existence would tell that somebody with a rare category
         was a member.
         """
-        from sklearn.compose import ColumnTransformer  # noqa: PLC0415
-        from sklearn.impute import SimpleImputer  # noqa: PLC0415
-        from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-        from sklearn.preprocessing import OneHotEncoder, StandardScaler  # noqa: PLC0415
+        from sklearn.compose import ColumnTransformer
+        from sklearn.impute import SimpleImputer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
         numbers = list(self.frame.select_dtypes("number"))
         categories = [column for column in self.frame if column not in numbers]
@@ -108,7 +108,7 @@ class Dataset:
 
     def _rows(self, fit_on: np.ndarray | None) -> np.ndarray:
         """Check a mask or row numbers, and return row numbers."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         n = len(self.frame)
         if fit_on is None:
@@ -158,7 +158,7 @@ def support2(label: Literal["quartile", "over_7_days"] = "quartile") -> Dataset:
         quartiles of all 9,105 stays; they define the question and are not fitted again. Stays are whole days,
         so that the classes hold 26, 27, 23 and 24 % of the patients. ``"over_7_days"``: 1 for 67 % of them.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if label not in ("quartile", "over_7_days"):
         raise InputError("label", label, 'choose "quartile" or "over_7_days".')
@@ -190,7 +190,7 @@ def adult() -> Dataset:
     The first 32,561 rows are UCI's training file, the rest its test file; 24 % are in class 1. 52 rows repeat
     an earlier one: such twins can stand on both sides of a split into members and non-members.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     frame = _load("adult.parquet", ADULT_SHA256)
     return Dataset(
@@ -210,8 +210,8 @@ def adult() -> Dataset:
 
 def _load(name: str, sha256: str) -> pd.DataFrame:
     """Read a shipped table with the same types under every pandas; refuse a damaged file."""
-    import pandas as pd  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pandas as pd
+    import pyarrow.parquet as pq
 
     content = files("leakpro_nb.datasets").joinpath("data", name).read_bytes()
     found = hashlib.sha256(content).hexdigest()

@@ -18,10 +18,12 @@ WEIGHTS = Path(__file__).with_name("length_of_stay.safetensors")
 
 
 def make_net() -> nn.Module:
+    """Return the untrained network."""
     return nn.Sequential(nn.Linear(52, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 4))
 
 
 def target() -> lp.Target:
+    """Return the model with its records, and the way to train another one."""
     data = lp.datasets.support2()  # 9,105 patients; how many days until discharge, in quarters
     order = np.random.default_rng(0).permutation(len(data.y))
     members, population = np.zeros((2, len(order)), dtype=bool)

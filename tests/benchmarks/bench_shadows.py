@@ -21,15 +21,15 @@ from pathlib import Path
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"  # before numpy and torch are imported
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
+import numpy as np
+import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from leakpro_nb.game.recipes import Recipe  # noqa: E402
-from leakpro_nb.shadows.stacked import train_stacked  # noqa: E402
+from leakpro_nb.game.recipes import Recipe
+from leakpro_nb.shadows.stacked import train_stacked
 
 WIDTHS = (104, 256, 256, 2)
 BATCH = 128

@@ -156,7 +156,9 @@ def test_belief_gain_without_accusations_knows_nothing():
     assert precision(0.0, 0.0, 0.3) == 0.3
 
 
-@pytest.mark.parametrize(("fpr", "gain", "needed"), [(0.1, 0.2, 1160), (0.1, 0.5, 167), (0.01, 0.5, 1870), (0.1, 0.05, 18_500)])
+@pytest.mark.parametrize(
+    ("fpr", "gain", "needed"), [(0.1, 0.2, 1160), (0.1, 0.5, 167), (0.01, 0.5, 1870), (0.1, 0.05, 18_500)]
+)
 def test_records_needed_agrees_with_the_sheet(fpr, gain, needed):
     assert records_needed(fpr, gain) == pytest.approx(needed, rel=0.03)
 
