@@ -38,8 +38,9 @@ class Picture:
         import matplotlib as mpl
 
         buffer = io.StringIO()
+        figure: Any = self.axes.figure
         with mpl.rc_context({"svg.hashsalt": "leakpro-nb", "svg.fonttype": "path"}):
-            self.axes.get_figure(root=True).savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+            figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
         return buffer.getvalue()
 
     def _ipython_display_(self) -> None:
