@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ from leakpro_nb.game.records import Records, as_array
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Recipe", "batch_order", "flushed_denormals", "loss_per_record", "make_optimizer"]
+__all__ = ["Recipe", "batch_order", "flushed_denormals", "loss_per_record", "make_optimizer", "seeded"]
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,12 @@ class Recipe:
 
     def fit(self, X: Any, y: np.ndarray, seed: int) -> Any:
         """Train one model on ``X (n, …)`` and integer labels ``y (n,)``; the same seed gives the same model."""
-        if self.train is not None:
-            return self.train(Records(X, y), seed)
-        if self.is_sklearn:
-            return self._fit_sklearn(X, y, seed)
-        return self._fit_torch(X, y, seed)
+        with seeded(seed, torch=not self.is_sklearn):
+            if self.train is not None:
+                return self.train(Records(X, y), seed)
+            if self.is_sklearn:
+                return self._fit_sklearn(X, y, seed)
+            return self._fit_torch(X, y, seed)
 
     def _fit_sklearn(self, X: Any, y: np.ndarray, seed: int) -> Any:
         from sklearn.base import clone
@@ -148,8 +150,8 @@ class Recipe:
 
         if self.make is None or not self.is_torch:
             raise InputError("recipe.make", self.make, "only a torch recipe builds torch modules")
-        torch.manual_seed(seed)
-        net = self.make()
+        with seeded(seed, torch=True):
+            net = self.make()
         if not isinstance(net, torch.nn.Module):
             raise InputError("recipe.make", type(net).__name__, "the factory must return a torch.nn.Module")
         return net
@@ -176,6 +178,24 @@ class Recipe:
             return fingerprint_of("scikit-learn", self.make)
         steps = (self.optimizer, float(self.lr), int(self.epochs), int(self.batch_size))
         return fingerprint_of("torch", self.make, self.build(0), *steps, float(self.weight_decay), float(self.momentum))
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *, torch: bool) -> Iterator[None]:
+    """Seed the generators that all code shares, for functions that draw from them, and put them back as they were."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with contextlib.ExitStack() as stack:
+        stack.callback(np.random.set_state, legacy)
+        stack.callback(random.setstate, python)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        if torch:
+            from torch import manual_seed
+            from torch.random import fork_rng
+
+            stack.enter_context(fork_rng(devices=[]))
+            manual_seed(seed)
+        yield
 
 
 def batch_order(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -7,9 +7,11 @@ repeated for nothing, and grown to more models later.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -21,9 +23,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from leakpro_nb.errors import InputError
+from leakpro_nb.errors import AuditFailed, InputError, LeakproError
+from leakpro_nb.game.loading import beside, folder_of, loaded_modules
+from leakpro_nb.game.models import Kind, Outputs
 from leakpro_nb.game.recipes import Recipe
-from leakpro_nb.game.records import take
+from leakpro_nb.game.records import as_array, take
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import References
 from leakpro_nb.results import write_atomically
@@ -34,7 +38,7 @@ __all__ = ["Shadows", "how_trained", "train_shadows"]
 STACK = 4
 """Torch models trained together; part of the cache key, since it decides the last bits of the weights."""
 
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 """Raised whenever a change of this code changes what a trained shadow model is."""
 
 log = logging.getLogger(__name__)
@@ -79,6 +83,10 @@ class _Unit:
         return self.home / f"models-{self.first:05d}.progress"
 
     @property
+    def lock(self) -> Path:
+        return self.home / f".models-{self.first:05d}.lock"
+
+    @property
     def checkpoint(self) -> Path:
         return self.home / f"models-{self.first:05d}-{self.end - 1:05d}.checkpoint"
 
@@ -118,13 +126,19 @@ def train_shadows(
     Raises
     ------
     InputError
-        No recipe, or a number of models or a size that cannot be.
+        No recipe, or a number of models, a size, a seed, workers or a device that cannot be.
+    AuditFailed
+        A model's training failed.
     """
     if target.shadows is not None:
         own = target.shadows
         return Shadows(own.logits, own.trained_on, own.pair, how=f"{len(own)} shadow models, trained elsewhere")
     if isinstance(models, bool) or not isinstance(models, (int, np.integer)) or models < 0:
         raise InputError("num_shadows", models, "use an integer of at least 0")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise InputError("seed", seed, "use an integer of at least 0")
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 1):
+        raise InputError("workers", workers, "use an integer of at least 1, or None for one per core")
     trained_on, pair = _splits(target, models, size, seed)
     if models == 0:
         empty = np.zeros((0, len(target.records), target.classes))
@@ -135,13 +149,13 @@ def train_shadows(
     return _train(target, recipe, trained_on, pair, seed, folder, size, workers, device, progress)
 
 
-def how_trained(target: Target) -> tuple[bool, str]:
-    """Return whether the target's shadow models can be trained as a stack, and if not, why not."""
+def how_trained(target: Target, device: str = "cpu") -> tuple[bool, str]:
+    """Return whether the target's shadow models are trained as a stack on ``device``, and if not, why not."""
     if target.recipe is None or not target.recipe.is_torch:
         return False, "own training functions and scikit-learn models are trained one by one"
     from leakpro_nb.shadows.stacked import why_not_stackable
 
-    reason = why_not_stackable(target.recipe, target.records.X, target.records.y)
+    reason = why_not_stackable(target.recipe, as_array(target.records.X), target.records.y, device=device)
     return reason is None, reason or ""
 
 
@@ -172,23 +186,30 @@ def _train(
 ) -> Shadows:
     import tempfile
 
-    stacked, reason = how_trained(target)
+    device = _device(device) if recipe.is_torch else "cpu"
+    stacked, reason = how_trained(target, device)
     if reason:
         log.info("shadow models are trained one by one: %s", reason)
-    device = _device(device) if stacked else "cpu"
+    device = device if stacked else "cpu"
+    stack = STACK if stacked else 1
+    # whole stacks even if fewer models are asked for: in a smaller one, dropout and the last bits would differ
+    every, _ = _splits(target, -(-len(trained_on) // stack) * stack, size, seed)
+    X = as_array(target.records.X) if recipe.is_torch else target.records.X
+    kinds: tuple[Kind, ...] = ("torch", "scikit-learn", "function")
+    outputs = {kind: target.outputs_of(kind) for kind in kinds}
+    folder_of_code = folder_of(recipe.train or recipe.make)
+    job = _Job(recipe, X, target.records.y, every, seed, target.classes, outputs, device, stacked, folder_of_code)
     with tempfile.TemporaryDirectory(prefix="leakpro-") as scratch:
         base = Path(folder) / "shadows" if folder is not None else Path(scratch)
-        home = base / _key(target, recipe, trained_on[0], seed, device, stacked)
+        home = base / _key(target, job)
         home.mkdir(parents=True, exist_ok=True)
-        stack = STACK if stacked else 1
-        units = _units(home, len(trained_on), stack)
-        todo = [unit for unit in units if not unit.file.exists()]
-        job = _Job(recipe, target.records.X, target.records.y, trained_on, seed, target.classes, target.outputs,
-                   device, stacked)  # fmt: skip
+        units = [_Unit(first, first + stack, home) for first in range(0, len(every), stack)]
+        found = {unit: job.load(unit) for unit in units}
+        todo = [unit for unit, logits in found.items() if logits is None]
         seconds = _run(job, todo, workers, progress, done=sum(map(len, units)) - sum(map(len, todo)))
-        logits = np.concatenate([_load(unit) for unit in units])[: len(trained_on)]
+        logits = np.concatenate([_present(job.load(unit) if unit in todo else found[unit], unit) for unit in units])
     return Shadows(
-        logits,
+        logits[: len(trained_on)],
         trained_on,
         pair,
         how=_in_words(target, trained_on, stacked, reason, size),
@@ -209,24 +230,33 @@ def _in_words(target: Target, trained_on: np.ndarray, stacked: bool, reason: str
     )
 
 
+def _present(logits: np.ndarray | None, unit: _Unit) -> np.ndarray:
+    if logits is None:
+        raise AuditFailed(f"{unit.file} was written but cannot be read back: is the disk full, or failing?")
+    return logits
+
+
 def _device(device: str) -> str:
-    if device != "auto":
-        return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch without CUDA raises the second
+        raise InputError("device", device, "no such device here; use auto, cpu or cuda") from error
+    return device
 
 
-def _key(
-    target: Target, recipe: Recipe, first_split: np.ndarray, seed: int, device: str, stacked: bool
-) -> str:
+def _key(target: Target, job: _Job) -> str:
     """Return a name for everything that a trained model depends on; the first split stands for the way of splitting."""
     digest = hashlib.sha256()
-    parts = [CACHE_VERSION, recipe.fingerprint(), target.records.fingerprint(), str(seed), device.split(":")[0]]
-    parts += [f"stack {STACK}" if stacked else "single", str(target.classes), target.outputs, *_versions(recipe)]
+    parts = [CACHE_VERSION, job.recipe.fingerprint(), target.records.fingerprint(), str(job.seed)]
+    parts += [job.device.split(":")[0], f"stack {STACK}" if job.stacked else "single", str(job.classes)]
+    parts += [str(sorted(job.outputs.items())), *_versions(job.recipe)]
     for part in parts:
         digest.update(part.encode() + b"\0")
-    digest.update(np.packbits(first_split).tobytes())
+    digest.update(np.packbits(job.trained_on[0]).tobytes())
     return digest.hexdigest()[:20]
 
 
@@ -241,21 +271,6 @@ def _versions(recipe: Recipe) -> list[str]:
     return versions
 
 
-def _units(home: Path, models: int, stack: int) -> list[_Unit]:
-    """Cut models 0 … models-1 into units of at most ``stack``, keeping those that earlier runs have finished.
-
-    A smaller run may have cut a stack short; growing trains the rest of it beside, never again.
-    """
-    units: list[_Unit] = []
-    first = 0
-    while first < models:
-        ready = sorted(home.glob(f"models-{first:05d}-*.safetensors"))
-        end = int(ready[-1].stem.rsplit("-", 1)[1]) + 1 if ready else min(models, (first // stack + 1) * stack)
-        units.append(_Unit(first, end, home))
-        first = end
-    return units
-
-
 @dataclass(frozen=True)
 class _Job:
     """What every unit needs to be trained."""
@@ -266,25 +281,70 @@ class _Job:
     trained_on: np.ndarray
     seed: int
     classes: int
-    outputs: Any
+    outputs: dict[Kind, Outputs]
     device: str
     stacked: bool
+    folder: Path | None
 
-    def train(self, unit: _Unit) -> float:
-        """Train one unit, write its file, return the CPU seconds it took."""
+    def train(self, unit: _Unit, *, elsewhere: bool = False) -> float:
+        """Train one unit, write its file, return the CPU seconds it took.
+
+        ``elsewhere``: in a worker process, which must not outlive the process that started it, nor remember files
+        beside target.py from an earlier task.
+        """
         from safetensors.numpy import save
 
         start = time.process_time()
-        with _single_thread(torch=not self.recipe.is_sklearn), warnings.catch_warnings():
+        with contextlib.ExitStack() as stack:
+            if elsewhere:
+                stack.enter_context(_tied_to_parent())
+            stack.enter_context(_alone(unit.lock))
+            if self.load(unit) is not None:  # another process trained it meanwhile
+                return 0.0
+            stack.enter_context(_single_thread(torch=not self.recipe.is_sklearn))
+            stack.enter_context(warnings.catch_warnings())
             # worker processes map X read-only, and nobody here writes to it
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            states, logits = self._stack(unit) if self.stacked else self._single(unit)
-        arrays = {"logits": np.ascontiguousarray(logits)}
-        for k, state in zip(range(unit.first, unit.end), states, strict=True):
-            arrays |= {f"{k}.{name}": np.ascontiguousarray(tensor.numpy()) for name, tensor in state.items()}
-        write_atomically(unit.file, save(arrays))
-        unit.progress.unlink(missing_ok=True)
+            stack.enter_context(beside(self.folder, fresh=elsewhere))
+            states, logits = self._models(unit)
+            arrays = {"logits": np.ascontiguousarray(logits)}
+            for k, state in zip(range(unit.first, unit.end), states, strict=True):
+                arrays |= {f"{k}.{name}": _as_numpy(tensor) for name, tensor in state.items()}
+            write_atomically(unit.file, save(arrays, {"checksum": _checksum(arrays["logits"])}))
+            unit.progress.unlink(missing_ok=True)
         return time.process_time() - start
+
+    def load(self, unit: _Unit) -> np.ndarray | None:
+        """Return the unit's logits ``(models, N, C)``; None if there are none, or none that can be trusted."""
+        from safetensors import SafetensorError, safe_open
+
+        if not unit.file.exists():
+            return None
+        try:
+            with safe_open(unit.file, framework="numpy") as handle:
+                logits = handle.get_tensor("logits")
+                checksum = (handle.metadata() or {}).get("checksum")
+        except (SafetensorError, OSError) as error:
+            log.warning("%s is damaged and its models are trained again: %s", unit.file, error)
+            return None
+        if logits.shape != (len(unit), len(self.y), self.classes) or checksum != _checksum(logits):
+            log.warning("%s is damaged and its models are trained again: its content has changed", unit.file)
+            return None
+        return logits
+
+    def _models(self, unit: _Unit) -> tuple[list[dict[str, Any]], np.ndarray]:
+        names = f"shadow models {unit.first} to {unit.end - 1}" if len(unit) > 1 else f"shadow model {unit.first}"
+        try:
+            states, logits = self._stack(unit) if self.stacked else self._single(unit)
+        except LeakproError as error:
+            raise AuditFailed(f"training {names} failed: {error}") from error
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise AuditFailed(f"training {names} failed: {type(error).__name__}: {text[:500]}") from error
+        wanted = (len(unit), len(self.y), self.classes)
+        if logits.shape != wanted:
+            raise AuditFailed(f"training {names} failed: outputs {logits.shape} where the target's are {wanted}")
+        return states, logits
 
     def _seed(self, k: int) -> int:
         return int(np.random.SeedSequence(self.seed, spawn_key=(2, k)).generate_state(1)[0])
@@ -304,25 +364,28 @@ class _Job:
             on_epoch=lambda epoch: _report(unit.progress, epoch / self.recipe.epochs),
         )
         raw = predict_stacked(self.recipe, states, self.X, device=self.device)
-        return states, np.stack([to_logits(each, self.outputs) for each in raw])
+        return states, np.stack([to_logits(each, self.outputs["torch"]) for each in raw])
 
     def _single(self, unit: _Unit) -> tuple[list[dict[str, Any]], np.ndarray]:
-        from leakpro_nb.game.models import predictor
+        from leakpro_nb.game.models import kind_of, predictor
 
         rows = self.trained_on[unit.first]
         model = self.recipe.fit(take(self.X, rows), self.y[rows], self._seed(unit.first))
-        logits = predictor(model, self.classes, self.outputs)(self.X)
+        logits = predictor(model, self.classes, self.outputs[kind_of(model)])(self.X)
         state = {}
-        if hasattr(model, "state_dict"):
-            state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+        if kind_of(model) == "torch":
+            state = {name: each.detach().cpu() for name, each in model.state_dict().items() if hasattr(each, "detach")}
         return [state], logits[None]
 
 
-def _load(unit: _Unit) -> np.ndarray:
-    from safetensors import safe_open
+def _as_numpy(tensor: Any) -> np.ndarray:
+    if "bfloat16" in str(tensor.dtype):  # unknown to numpy
+        tensor = tensor.float()
+    return np.ascontiguousarray(tensor.numpy())
 
-    with safe_open(unit.file, framework="numpy") as handle:
-        return handle.get_tensor("logits")
+
+def _checksum(logits: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(logits).tobytes()).hexdigest()
 
 
 def _report(path: Path, fraction: float) -> None:
@@ -340,31 +403,63 @@ def _run(job: _Job, todo: list[_Unit], workers: int | None, progress: bool, done
     with _progress_bar(todo, done, enabled=progress):
         if workers == 1:
             return sum(job.train(unit) for unit in todo)
-        _send_by_value(job.recipe)
-        return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(joblib.delayed(job.train)(u) for u in todo))
+        _send_by_value()
+        tasks = (joblib.delayed(job.train)(unit, elsewhere=True) for unit in todo)
+        return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(tasks))
 
 
-def _send_by_value(recipe: Recipe) -> None:
-    """Let workers receive functions and classes of a target.py, a file that they cannot import by name."""
-    import sys
-
+def _send_by_value() -> None:
+    """Let workers receive what a target.py and the files beside it define, which they cannot import by name."""
     try:
         from joblib.externals import cloudpickle
     except ImportError:  # joblib 1.6 depends on the package instead of carrying a copy
         import cloudpickle
 
-    maker = recipe.train or recipe.make
-    module = sys.modules.get(getattr(maker, "__module__", None) or type(maker).__module__)
-    if module is not None and module.__name__.startswith("leakpro_target_"):
-        cloudpickle.register_pickle_by_value(module)
+    for name in loaded_modules():
+        if name in sys.modules:
+            cloudpickle.register_pickle_by_value(sys.modules[name])
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for other processes that train the same models in the same folder; a killed one holds no lock."""
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:  # a file system without locks: two runs may do the work twice
+        log.info("no lock on %s: %s", path, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _tied_to_parent() -> Iterator[None]:
+    """End this process soon after its parent is gone: a killed audit must not go on training unseen."""
+    parent, stop = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 @contextmanager
 def _progress_bar(units: list[_Unit], done: int, *, enabled: bool) -> Iterator[None]:
     from tqdm.auto import tqdm
 
+    total = done + sum(map(len, units))
     bar = tqdm(
-        total=done + sum(map(len, units)),
+        total=total,
         initial=done,
         desc="Shadow models",
         disable=not enabled,
@@ -381,7 +476,7 @@ def _progress_bar(units: list[_Unit], done: int, *, enabled: bool) -> Iterator[N
     watcher.start()
     try:
         yield
-        bar.n = bar.total
+        bar.n = total
     finally:
         stop.set()
         watcher.join()

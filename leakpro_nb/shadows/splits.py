@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from leakpro_nb.errors import InputError
+
 __all__ = ["paired_splits", "sized_splits"]
 
 
@@ -35,7 +37,15 @@ def paired_splits(records: int, models: int, seed: int) -> tuple[np.ndarray, np.
 
 
 def sized_splits(records: int, models: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return independent random subsets of ``size`` records each; no model has a complement."""
+    """Return independent random subsets of ``size`` records each; no model has a complement.
+
+    Raises
+    ------
+    InputError
+        More records are asked for than there are.
+    """
+    if not 0 <= size <= records:
+        raise InputError("size", size, f"there are {records} records to choose from")
     trained_on = np.zeros((models, records), dtype=bool)
     for k in range(models):
         rows = _rng(seed, 1, k).choice(records, size, replace=False)
