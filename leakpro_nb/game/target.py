@@ -209,17 +209,6 @@ class Target:
                 f"shapes {shadows.logits.shape} and {shadows.trained_on.shape}",
                 f"they must say something of the same {wanted[1]} records and {wanted[2]} classes as the target",
             )
-        audited = self.records.audited
-        assert self.records.members is not None
-        members, trained_on = self.records.members[audited], shadows.trained_on[:, audited]
-        same = np.flatnonzero((trained_on == members).all(axis=1) | (trained_on != members).all(axis=1))
-        if len(same):
-            raise InputError(
-                "target.shadows",
-                f"shadow model {same[0]}",
-                "it was trained on exactly the target's members, or on exactly the others, so it gives the answer away; "
-                "leave it out",
-            )
 
     def _check_missing_values(self) -> None:
         if kind_of(self.model) != "torch" or hasattr(self.records.X, "iloc"):
