@@ -195,9 +195,12 @@ def floor_logits(*stacks: np.ndarray) -> list[np.ndarray]:
     """Replace ``-inf`` (a probability of exactly 0) by half the smallest positive probability in any stack.
 
     One floor for target and references keeps them comparable; without it a tree ensemble's exact zeros would decide
-    every Gaussian fit.
+    every Gaussian fit. A class that no model knows at all (label 0, where labels start at 1) gets next to nothing
+    instead, as it must not take probability from the others.
     """
     if all(np.isfinite(stack).all() for stack in stacks):
         return list(stacks)
     smallest = min(float(stack[np.isfinite(stack)].min(initial=0.0)) for stack in stacks)
-    return [np.where(np.isneginf(stack), smallest - np.log(2), stack) for stack in stacks]
+    unknown = np.all([np.isneginf(stack).all(axis=tuple(range(stack.ndim - 1))) for stack in stacks], axis=0)
+    floor = np.where(unknown, smallest - 1000, smallest - np.log(2))
+    return [np.where(np.isneginf(stack), floor, stack) for stack in stacks]
