@@ -13,7 +13,19 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from leakpro_nb.attacks.base import Attack, NotApplicable, Scores
-from leakpro_nb.attacks.membership import Gap, Lira, Population, Rmia
+from leakpro_nb.attacks.membership import (
+    Base,
+    Bavaria,
+    Calibration,
+    Combined,
+    Gap,
+    InforMia,
+    Lira,
+    MultiSignal,
+    Population,
+    Reference,
+    Rmia,
+)
 from leakpro_nb.errors import InputError
 
 __all__ = ["Attack", "NotApplicable", "Scores", "available", "create", "title_of"]
@@ -25,6 +37,17 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "lira_offline": lambda: Lira(mode="offline"),
     "rmia": Rmia,
     "rmia_offline": lambda: Rmia(mode="offline"),
+    "base": Base,
+    "base_offline": lambda: Base(mode="offline"),
+    "infor_mia": InforMia,
+    "infor_mia_offline": lambda: InforMia(mode="offline"),
+    "bavaria": Bavaria,
+    "bavaria_offline": lambda: Bavaria(mode="offline"),
+    "multi_signal": MultiSignal,
+    "multi_signal_offline": lambda: MultiSignal(mode="offline"),
+    "reference": Reference,
+    "calibration": Calibration,
+    "combined": Combined,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from leakpro_nb.attacks import NotApplicable, available, create, title_of
-from leakpro_nb.attacks.membership import Gap, Lira, Population, Rmia
+from leakpro_nb.attacks.membership import Combined, Gap, Lira, MultiSignal, Population, Reference, Rmia
 from leakpro_nb.attacks.membership.lira import lira_offline, lira_online
 from leakpro_nb.attacks.membership.rmia import reference_probability, rmia_count, rmia_ratio, tune_offline_a
 from leakpro_nb.attacks.signals import log_odds, log_probability, probability
@@ -61,9 +61,18 @@ EVERY = [
     Rmia(score="count"),
     Rmia(mode="offline", score="count", a=0.3, gamma=2.0),
     *[Lira(mode, variance) for mode in ("online", "offline") for variance in ("global", "fixed", "per_record")],
+    Rmia(signal="soft_margin", temperature=2.0, reference_mean="trimmed"),
+    MultiSignal(covariance="independent"),
+    Reference(score="tail"),
+    *[Combined(learner) for learner in ("logistic", "ranks")],
 ]
 # lower bounds of the AUC on the simulated leak, well above chance and below what was seen (seed 0)
-STRONG = {"Gap": 0.55, "Population": 0.65, "Lira online": 0.85, "Lira offline": 0.70, "Rmia online": 0.85, "Rmia offline": 0.80}
+STRONG = {
+    "Gap": 0.55, "Population": 0.65, "Lira online": 0.85, "Lira offline": 0.70, "Rmia online": 0.85, "Rmia offline": 0.80,
+    "Base online": 0.90, "Base offline": 0.90, "InforMia online": 0.90, "InforMia offline": 0.85, "Bavaria online": 0.92,
+    "Bavaria offline": 0.90, "MultiSignal online": 0.90, "MultiSignal offline": 0.88, "Reference": 0.90,
+    "Calibration": 0.80, "Combined": 0.92,
+}  # fmt: skip
 
 
 def name_of(attack) -> str:
@@ -86,7 +95,7 @@ def test_blind_where_there_is_none(attack):
         values = attack.run(view).values
         scores.append(stats.rankdata(values) / len(values))
         truth.append(member)
-    auc, low, high = auc_interval(np.concatenate(scores), np.concatenate(truth), 0.99)
+    _, low, high = auc_interval(np.concatenate(scores), np.concatenate(truth), 0.99)
     assert low <= 0.5 <= high
     assert high - low < 0.05
 
@@ -133,7 +142,7 @@ def test_rmia_count_by_sorting_equals_all_pairs():
 
 
 def test_rmia_count_ranks_as_the_ratio_does_but_for_ties():
-    view, member = simulate(effect=1.0)
+    view, _ = simulate(effect=1.0)
     ratio, count = Rmia().run(view).values, Rmia(score="count").run(view).values
     order = np.argsort(ratio)
     assert (np.diff(count[order]) >= 0).all()
@@ -184,7 +193,10 @@ def test_shrunken_variance_lies_between_and_converges():
         inside = np.arange(models)[:, None] % 2 == np.zeros(30)
         target = rng.normal(size=30)
         own, shared, mixed = (lira_offline(target, refs, inside, v) for v in ("per_record", "global", "shrunken"))
-        assert ((np.minimum(abs(own), abs(shared)) <= abs(mixed) + 1e-9) & (abs(mixed) <= np.maximum(abs(own), abs(shared)) + 1e-9)).all()
+        assert (
+            (np.minimum(abs(own), abs(shared)) <= abs(mixed) + 1e-9)
+            & (abs(mixed) <= np.maximum(abs(own), abs(shared)) + 1e-9)
+        ).all()
         if tolerance:
             np.testing.assert_allclose(mixed, own, rtol=tolerance)
 
@@ -222,7 +234,7 @@ def test_count_without_population_says_so():
 
 
 def test_label_only_view_gives_no_scores():
-    view, member = simulate(effect=2.0, access="labels")
+    view, _ = simulate(effect=2.0, access="labels")
     for attack in (Population(), Lira(), Rmia()):
         with pytest.raises(AccessDenied, match="access: labels"):
             attack.run(view)

@@ -1,8 +1,27 @@
 """Membership attacks: one file each."""
 
+from leakpro_nb.attacks.membership.bavaria import Bavaria
+from leakpro_nb.attacks.membership.bayes_optimal import Base
+from leakpro_nb.attacks.membership.calibration import Calibration
+from leakpro_nb.attacks.membership.combined import Combined
 from leakpro_nb.attacks.membership.gap import Gap
+from leakpro_nb.attacks.membership.infor_mia import InforMia
 from leakpro_nb.attacks.membership.lira import Lira
+from leakpro_nb.attacks.membership.multi_signal import MultiSignal
 from leakpro_nb.attacks.membership.population import Population
+from leakpro_nb.attacks.membership.reference import Reference
 from leakpro_nb.attacks.membership.rmia import Rmia
 
-__all__ = ["Gap", "Lira", "Population", "Rmia"]
+__all__ = [
+    "Base",
+    "Bavaria",
+    "Calibration",
+    "Combined",
+    "Gap",
+    "InforMia",
+    "Lira",
+    "MultiSignal",
+    "Population",
+    "Reference",
+    "Rmia",
+]
