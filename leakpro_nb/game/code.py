@@ -124,7 +124,7 @@ class _Walk:
             self._object(thing)
 
     def _object(self, thing: Any) -> None:
-        self.add(type(thing).__module__, type(thing).__qualname__)
+        self._name(type(thing))
         if isinstance(thing, MethodType):
             parts: tuple[Any, ...] = (thing.__func__, thing.__self__)
         elif isinstance(thing, functools.partial):
@@ -134,7 +134,7 @@ class _Walk:
         elif isinstance(thing, property):
             parts = (thing.fget, thing.fset)
         elif isinstance(thing, ModuleType):
-            self.add(thing.__name__)
+            self.add("module", "" if is_users(thing.__name__) else thing.__name__)
             return
         elif hasattr(thing, "__array__") or hasattr(thing, "iloc"):
             from leakpro_nb.game.records import hash_array
@@ -157,6 +157,10 @@ class _Walk:
         for part in parts:
             self.visit(part)
 
+    def _name(self, kind: type) -> None:
+        # a user's module is named after its path, which may change: its code counts instead
+        self.add("" if is_users(kind.__module__) else kind.__module__, kind.__qualname__)
+
     def _network(self, net: Any) -> None:
         self.add(repr(net))
         for name, module in net.named_modules():
@@ -170,7 +174,7 @@ class _Walk:
             self.add(name, hash_array(tensor) if hasattr(tensor, "detach") else repr(tensor))
 
     def _class(self, kind: type) -> None:
-        self.add(kind.__module__, kind.__qualname__)
+        self._name(kind)
         if not is_users(kind.__module__):
             return
         for base in kind.__bases__:

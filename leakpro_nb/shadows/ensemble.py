@@ -8,8 +8,10 @@ repeated for nothing, and grown to more models later.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -40,6 +42,9 @@ STACK = 4
 
 CACHE_VERSION = "2"
 """Raised whenever a change of this code changes what a trained shadow model is."""
+
+RELAY = "LEAKPRO_PROGRESS"
+"""Environment variable with the file from which whoever runs the notebook reads how far training has come."""
 
 log = logging.getLogger(__name__)
 
@@ -286,18 +291,18 @@ class _Job:
     stacked: bool
     folder: Path | None
 
-    def train(self, unit: _Unit, *, elsewhere: bool = False) -> float:
+    def train(self, unit: _Unit, *, parent: int | None = None) -> float:
         """Train one unit, write its file, return the CPU seconds it took.
 
-        ``elsewhere``: in a worker process, which must not outlive the process that started it, nor remember files
-        beside target.py from an earlier task.
+        ``parent``: in a worker process, the process that started it. The worker must not outlive it, nor remember
+        files beside target.py from an earlier task.
         """
         from safetensors.numpy import save
 
         start = time.process_time()
         with contextlib.ExitStack() as stack:
-            if elsewhere:
-                stack.enter_context(_tied_to_parent())
+            if parent is not None:
+                _end_with(parent)
             stack.enter_context(_alone(unit.lock))
             if self.load(unit) is not None:  # another process trained it meanwhile
                 return 0.0
@@ -305,7 +310,7 @@ class _Job:
             stack.enter_context(warnings.catch_warnings())
             # worker processes map X read-only, and nobody here writes to it
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            stack.enter_context(beside(self.folder, fresh=elsewhere))
+            stack.enter_context(beside(self.folder, fresh=parent is not None))
             states, logits = self._models(unit)
             arrays = {"logits": np.ascontiguousarray(logits)}
             for k, state in zip(range(unit.first, unit.end), states, strict=True):
@@ -404,7 +409,7 @@ def _run(job: _Job, todo: list[_Unit], workers: int | None, progress: bool, done
         if workers == 1:
             return sum(job.train(unit) for unit in todo)
         _send_by_value()
-        tasks = (joblib.delayed(job.train)(unit, elsewhere=True) for unit in todo)
+        tasks = (joblib.delayed(job.train)(unit, parent=os.getpid()) for unit in todo)
         return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(tasks))
 
 
@@ -436,21 +441,21 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def _tied_to_parent() -> Iterator[None]:
-    """End this process soon after its parent is gone: a killed audit must not go on training unseen."""
-    parent, stop = os.getppid(), threading.Event()
+@functools.cache  # once per process
+def _end_with(parent: int) -> None:
+    """Let this worker process of joblib end soon after its parent: a killed run must not go on training unseen.
+
+    By itself an idle one would stay for another five minutes, and a busy one until it is done.
+    """
+    if not multiprocessing.current_process().name.startswith("LokyProcess"):
+        return  # the worker of a cluster, which others may use too
 
     def watch() -> None:
-        while not stop.wait(0.5):
-            if os.getppid() != parent:
-                os._exit(1)
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        stop.set()
 
 
 @contextmanager
@@ -466,11 +471,16 @@ def _progress_bar(units: list[_Unit], done: int, *, enabled: bool) -> Iterator[N
         bar_format="{l_bar}{bar}| {n:.1f} of {total_fmt}, {elapsed} gone, {remaining} left",
     )
     stop = threading.Event()
+    relay = os.environ.get(RELAY)
 
     def follow() -> None:
         while not stop.wait(0.5):
             bar.n = done + sum(len(unit) * _fraction(unit) for unit in units)
             bar.refresh()
+            if relay and bar.n > done:
+                left = bar.format_dict["elapsed"] * (total - bar.n) / (bar.n - done)
+                text = f"{bar.n:.1f} of {total} shadow models, {bar.format_interval(left)} left"
+                Path(relay).write_text(text, encoding="utf-8")
 
     watcher = threading.Thread(target=follow, daemon=True)
     watcher.start()
