@@ -161,8 +161,9 @@ def run_cells(
     kernel = client.create_kernel_manager()
     try:
         # What a cell prints goes into the notebook; this is what a kernel says that starts or stops badly.
-        with _terminable(), kernel.transcript.open("wb") as stderr:
-            client.execute(env=environment(), stderr=stderr)
+        progress = kernel.folder / "progress"
+        with _terminable(), _relayed(execution, progress), kernel.transcript.open("wb") as stderr:
+            client.execute(env={**environment(), "LEAKPRO_PROGRESS": str(progress)}, stderr=stderr)
     except Exception as error:
         if words := kernel.last_words():
             error.add_note(words)
@@ -185,6 +186,25 @@ def environment() -> dict[str, str]:
     ours = {**dict.fromkeys(_THREADS, "1"), "PYTHONHASHSEED": "0", **os.environ}
     ours.pop("MPLBACKEND", None)  # a caller's Agg would keep every figure out of the notebook
     return ours
+
+
+@contextmanager
+def _relayed(execution: Execution, progress: Path) -> Iterator[None]:
+    """Show beside the bar what a long cell writes about its progress; its own bar is seen in the notebook alone."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(1):
+            if execution.pbar and progress.exists():
+                execution.pbar.set_postfix_str(progress.read_text(encoding="utf-8"))
+
+    watcher = threading.Thread(target=follow, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 @contextmanager
