@@ -103,7 +103,7 @@ def negative_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # n
 def negative_modified_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return ``(1 - p_y) log p_y + sum over c != y of p_c log(1 - p_c)``: 0 for a model that is certain and right.
 
-    Source: Song and Mittal, USENIX Security 2021 (2003.10595), equation 8, negated.
+    Source: Song and Mittal, USENIX Security 2021 (2003.10595), negated.
     """
     log_p = _log_softmax(logits)
     p = np.exp(log_p)
@@ -132,7 +132,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 class Confidence:
     """The confidences of the RMIA research code, as a signal; equal ones are computed once per view.
 
-    Source: Zarifzadeh et al., ICML 2024 (2312.03262), appendix on signals.
+    Source: Zarifzadeh et al., ICML 2024 (2312.03262), as in the authors' research code.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class Bavaria:
-    """Bayesian variance inference attack: LiRA with a normal-inverse-gamma prior on each record's variance.
+    """Bayesian LiRA: a normal-inverse-gamma prior on each record's variance.
 
     Source: BaVarIA (2603.11799); the prior, centred on the pooled within-record variance, is ours.
 

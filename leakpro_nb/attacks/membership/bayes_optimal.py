@@ -17,7 +17,7 @@ from leakpro_nb.game.views import Access, Observed, SignalFunction, View
 __all__ = ["Base", "base_offline", "base_online", "log_mean_probability", "tune_offline_scale"]
 
 DEFAULT_SCALE = 0.33
-"""Offline scale when there are too few references to choose another; the authors' default."""
+"""Offline scale when there are too few references to choose another; LeakPro's default."""
 
 GRID = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
 """Offline scales that are tried."""
@@ -27,7 +27,7 @@ GRID = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
 class Base:
     """Bayes-optimal membership score under a noisy-training model.
 
-    Source: Lassila, Östman, Ngo and Graell i Amat, NeurIPS 2025 (2505.24089).
+    Source: Lassila et al., NeurIPS 2025 (2505.24089).
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Base:
         Weight in [0, 1] of the references, offline. ``None`` (default): chosen by letting every reference model play
         the target against the others; the audited membership is never used.
     temperature
-        Divides the logits. The paper has 1; the authors' code 2 offline.
+        Divides the logits. LeakPro's default is 2, ours 1.
     """
 
     title: ClassVar[str] = "BASE"
@@ -94,7 +94,7 @@ class Base:
 def base_online(target: np.ndarray, references: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
     """Return ``log p(x | target) - log mean p(x | reference)`` over all references.
 
-    Source: 2505.24089, equation of the online score.
+    Source: Lassila et al., NeurIPS 2025 (2505.24089).
 
     Parameters
     ----------
