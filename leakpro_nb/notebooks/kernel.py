@@ -195,8 +195,8 @@ def _relayed(execution: Execution, progress: Path) -> Iterator[None]:
 
     def follow() -> None:
         while not stop.wait(1):
-            if execution.pbar and progress.exists():
-                execution.pbar.set_postfix_str(progress.read_text(encoding="utf-8"))
+            if execution.pbar:
+                execution.pbar.set_postfix_str(progress.read_text(encoding="utf-8") if progress.exists() else "")
 
     watcher = threading.Thread(target=follow, daemon=True)
     watcher.start()

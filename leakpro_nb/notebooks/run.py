@@ -264,7 +264,9 @@ def _bar(template: Template) -> dict[str, Any]:
 
     in_notebook = any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
     # None lets tqdm look for a terminal, which a notebook's output never is.
-    return {"desc": template.title, "unit": "cell", "disable": False if in_notebook else None}
+    # No estimate of the time left: one cell takes nearly all of it, and relays its own.
+    layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells, {elapsed}{postfix}"
+    return {"desc": template.title, "bar_format": layout, "disable": False if in_notebook else None}
 
 
 def _require_every_cell(notebook: Path) -> None:

@@ -492,6 +492,8 @@ def _progress_bar(units: list[_Unit], done: int, *, enabled: bool) -> Iterator[N
         watcher.join()
         bar.refresh()
         bar.close()
+        if relay:
+            Path(relay).unlink(missing_ok=True)
 
 
 def _fraction(unit: _Unit) -> float:
