@@ -62,7 +62,7 @@ __all__ = [
 
 QUESTION = "Can an attacker tell whose records were used to train this model?"
 
-DEFAULT_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia")
+DEFAULT_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia", "combined")
 LABEL_ONLY_ATTACKS = ("gap",)
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0)
