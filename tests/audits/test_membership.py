@@ -30,8 +30,11 @@ def make_target(*, leak: bool = True, n: int = 700, seed: int = 0, shift: float 
     return lp.Target(model, lp.Records(X, y, members, groups=frame), sensitive=["ward", "a"], name="toy forest")
 
 
+QUICK = ["population", "lira_offline", "lira", "rmia_offline", "rmia"]
+
+
 def play(target: lp.Target, out, **options) -> tuple[membership.Plan, Result]:
-    plan = membership.prepare(target, out=out, **{"num_shadows": 8, "workers": 1, **options})
+    plan = membership.prepare(target, out=out, **{"attacks": QUICK, "num_shadows": 8, "workers": 1, **options})
     shadows = membership.train(plan, progress=False)
     view = membership.observe(plan, shadows)
     outcomes = membership.attack(plan, view)
@@ -53,6 +56,12 @@ def test_a_memorising_model_is_found_out(leaky):
     assert all(attack.status == "ok" for attack in result.attacks)
     assert result.attack("rmia").measure("auc").low > 0.8
     assert all(check.passed is not False for check in result.checks if check.name in validity.GATES)
+
+
+def test_the_default_attacks_include_the_combined_one(tmp_path):
+    _, result = play(make_target(n=150), tmp_path, num_shadows=6, attacks=None)
+    assert [attack.name for attack in result.attacks] == list(membership.DEFAULT_ATTACKS)
+    assert result.attack("combined").measure("auc").low > 0.7
 
 
 def test_result_file_is_strict_json_and_equals_the_result(leaky):
@@ -156,7 +165,7 @@ def test_predictions_alone_are_audited_without_shadow_models(tmp_path):
 
 
 def test_what_the_threat_model_does_not_admit_is_listed_with_the_reason(tmp_path):
-    _, result = play(make_target(n=100), tmp_path, threat={"access": "labels"})
+    _, result = play(make_target(n=100), tmp_path, threat={"access": "labels"}, attacks=None)
     assert result.attack("gap").status == "ok"
     assert "access: labels" in result.attack("lira").reason
     _, result = play(make_target(n=100), tmp_path, threat={"knowledge": ["labels", "recipe"]}, num_shadows=4)
