@@ -19,6 +19,9 @@ __all__ = ["beside", "folder_of", "load_file", "loaded_modules"]
 _LOADED: dict[str, ModuleType] = {}
 """Modules from the folder of a target.py, by name: other processes cannot import them."""
 
+_FOLDERS: set[Path] = set()
+"""Folders from which a target.py was loaded."""
+
 
 def load_file(path: Path) -> ModuleType:
     """Run a Python file, and anew the files beside it that it imports, and return it as a module."""
@@ -28,6 +31,7 @@ def load_file(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    _FOLDERS.add(path.parent)
     with beside(path.parent, fresh=True):
         sys.modules[name] = _LOADED[name] = module
         spec.loader.exec_module(module)
@@ -43,9 +47,10 @@ def folder_of(maker: Any) -> Path | None:
     """Return the folder of the target.py that ``maker``, a function or class, comes from; None if there is none."""
     while isinstance(maker, functools.partial):
         maker = maker.func
-    name = getattr(maker, "__module__", None) or ""
-    module = _LOADED.get(name)
-    return Path(module.__file__).parent if module is not None and module.__file__ else None
+    # by what the function itself says: another target may have a module of the same name by now
+    function = getattr(maker, "__init__", None) if isinstance(maker, type) else maker
+    file = getattr(function, "__globals__", {}).get("__file__")
+    return next((folder for folder in Path(file).parents if folder in _FOLDERS), None) if file else None
 
 
 @contextmanager
@@ -70,7 +75,7 @@ def beside(folder: Path | None, *, fresh: bool = False) -> Iterator[None]:
         if name.partition(".")[0] not in ours or name == "__main__":
             continue
         inside = _is_inside(module, folder)
-        if inside and fresh and name in _LOADED:
+        if _LOADED.get(name) is module and (fresh or not inside):
             del sys.modules[name], _LOADED[name]
         elif not inside and is_users(name):
             aside[name] = sys.modules.pop(name)

@@ -125,10 +125,7 @@ def test_models_remember_what_they_trained_on():
 def test_a_model_of_the_ensemble_is_what_the_recipe_gives():
     seen = train(target(RECIPES["own loop"]), 2)
     rows = seen.trained_on[1]
-    from leakpro_nb.shadows.ensemble import _Job
-
     seed = int(np.random.SeedSequence(0, spawn_key=(2, 1)).generate_state(1)[0])
-    assert _Job._seed.__name__ == "_seed"
     net = RECIPES["own loop"].fit(X[rows], Y[rows], seed).eval()
     with torch.no_grad():
         np.testing.assert_array_equal(seen.logits[1], net(torch.as_tensor(X)).double().numpy())
@@ -494,6 +491,19 @@ def test_files_beside_target_reach_the_workers(recipe, tmp_path):
     np.testing.assert_array_equal(train(what, 8, workers=2).logits, alone.logits)
     assert np.ptp(alone.logits) > 0.1
     assert str(tmp_path / "p") not in sys.path
+
+
+def test_modules_of_the_caller_are_put_back(tmp_path, monkeypatch):
+    """A notebook beside another helpers.py keeps its own, and does not lend it to the target."""
+    (tmp_path / "helpers.py").write_text("MINE = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "helpers", raising=False)
+    import helpers
+
+    what = lp.Target.load(project(tmp_path / "p", KINDS["factory from a helper"]))
+    train(what, 4)
+    assert sys.modules["helpers"] is helpers
+    assert helpers.MINE
 
 
 def test_two_targets_have_their_own_helpers(tmp_path):
