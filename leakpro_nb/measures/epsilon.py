@@ -442,26 +442,27 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
 
 def _bayesian_quantile(counts: tuple[np.ndarray | int, ...], delta: float, quantile: float) -> np.ndarray:
     """Return a quantile of the posterior of eps by bisection, for all counts at once."""
-    hits, members, false_alarms, non_members = np.broadcast_arrays(*(np.asarray(c, dtype=float) for c in counts))
+    arrays = np.broadcast_arrays(*(np.asarray(count, dtype=float) for count in counts))
+    hits, members, false_alarms, non_members = (array.reshape(-1, 1) for array in arrays)
     levels, weights = _quadrature()
-    fpr = special.betaincinv(false_alarms[..., None] + 0.5, (non_members - false_alarms)[..., None] + 0.5, levels)
-    a, b = hits[..., None] + 0.5, (members - hits)[..., None] + 0.5
+    fpr = special.betaincinv(false_alarms + 0.5, non_members - false_alarms + 0.5, levels)
 
-    def below(eps: np.ndarray) -> np.ndarray:
-        growth = np.exp(eps)[..., None]
+    def below(eps: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        growth = np.exp(eps)[:, None]
         # eps stays below when TPR is below both lines of the (eps, delta) region
-        limit = np.minimum(delta + growth * fpr, 1 - (1 - fpr - delta) / growth)
-        return special.betainc(a, b, np.clip(limit, 0, 1)) @ weights
+        limit = np.minimum(delta + growth * fpr[rows], 1 - (1 - fpr[rows] - delta) / growth)
+        tpr = (hits[rows] + 0.5, members[rows] - hits[rows] + 0.5)
+        return special.betainc(*tpr, np.clip(limit, 0, 1)) @ weights
 
-    low, high = np.zeros(hits.shape), np.full(hits.shape, 64.0)
-    shown = below(low) < quantile
-    if not shown.any():
-        return low
-    for _ in range(36):  # 64 / 2^36 is below 1e-9
+    result = np.zeros(len(hits))
+    shown = np.flatnonzero(below(result, np.arange(len(hits))) < quantile)
+    low, high = np.zeros(len(shown)), np.full(len(shown), 64.0)
+    for _ in range(36 if len(shown) else 0):  # 64 / 2^36 is below 1e-9
         middle = (low + high) / 2
-        under = below(middle) < quantile
+        under = below(middle, shown) < quantile
         low, high = np.where(under, middle, low), np.where(under, high, middle)
-    return np.where(shown, low, 0.0)
+    result[shown] = low
+    return result.reshape(arrays[0].shape)
 
 
 # --- plans -----------------------------------------------------------------------------------------------------------
