@@ -24,7 +24,9 @@ _HOMES = {
     "train_shadows": "shadows.ensemble",
     "audit": "notebooks.run",
 }
-_MODULES = frozenset({"attacks", "audits", "datasets", "measures", "notebooks", "plots", "report", "shadows"})
+_MODULES = frozenset(
+    {"attacks", "audits", "datasets", "measures", "notebooks", "plots", "report", "shadows", "story", "widgets"}
+)
 
 __all__ = ["__version__", *sorted(_HOMES), *sorted(_MODULES)]  # noqa: PLE0604
 

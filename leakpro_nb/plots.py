@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakpro_nb.results import AttackResult, Exposure, Result
+from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +100,7 @@ def roc(result: Result) -> Picture:
     for attack in ran:
         auc = attack.measure("auc")
         points = [
-            f"{_share(p.tpr.value)} at {_share(p.fpr)}" for p in attack.tpr_at_fpr if p.tpr is not None and p.fpr > 0
+            f"{share(p.tpr.value)} at {share(p.fpr)}" for p in attack.tpr_at_fpr if p.tpr is not None and p.fpr > 0
         ]
         lines.append(
             f"{attack.title}: AUC {auc.value:.2f}, hits {', '.join(points)} false alarms" if auc else attack.title
@@ -118,7 +119,7 @@ def _roc_reading(result: Result, strongest: str | None) -> str:
     against = f"{ratio:.1f} times as many as by guessing" if ratio > 1 else "no more than by guessing"
     return (
         f"*How to read it: an attacker who accepts one false alarm in {1 / headline:,.0f} identifies "
-        f"{_share(point.tpr.value)} of the {result.target.subjects} in the training data with {attack.title}, {against}. "
+        f"{share(point.tpr.value)} of the {result.target.subjects} in the training data with {attack.title}, {against}. "
         "The shaded band is the uncertainty of the strongest attack; the dotted line is random guessing.*"
     )
 
@@ -160,7 +161,7 @@ def scores(result: Result, values: np.ndarray, member: np.ndarray) -> Picture:
     auc = attack.measure("auc")
     reading = (
         f"*How to read it: where the two hills lie on top of each other, the attacker cannot tell. Take one person from each "
-        f"group at random: {attack.title} ranks the one in the training data higher in {_share(auc.value)} of such pairs "
+        f"group at random: {attack.title} ranks the one in the training data higher in {share(auc.value)} of such pairs "
         "(50 % would be guessing).*"
         if auc
         else ""
@@ -190,16 +191,16 @@ def exposures(result: Result) -> Picture | None:
     if not shown:
         return None
     fpr = float(result.parameters.get("headline_fpr", 0.01))
-    parts = [f"{_name(g)}: {_share(g.tpr.value)}" for g in shown if g.tpr is not None]
-    alt = f"Share of identified members per group at a false-alarm rate of {_share(fpr)}. " + "; ".join(parts) + "."
+    parts = [f"{_name(g)}: {share(g.tpr.value)}" for g in shown if g.tpr is not None]
+    alt = f"Share of identified members per group at a false-alarm rate of {share(fpr)}. " + "; ".join(parts) + "."
     top = max(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
     bottom = min(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
     assert top.tpr is not None
     assert bottom.tpr is not None
     apart = top.tpr.low > bottom.tpr.high
     reading = (
-        f"*How to read it: the most exposed group is {_name(top)}, where {_share(top.tpr.value)} are identified; the least "
-        f"exposed is {_name(bottom)} with {_share(bottom.tpr.value)}. "
+        f"*How to read it: the most exposed group is {_name(top)}, where {share(top.tpr.value)} are identified; the least "
+        f"exposed is {_name(bottom)} with {share(bottom.tpr.value)}. "
         + ("The lines, which show the uncertainty, do not overlap between these two.*" if apart else
            "The lines show the uncertainty; they overlap, so the groups may not differ at all.*")
     )  # fmt: skip
@@ -208,13 +209,6 @@ def exposures(result: Result) -> Picture | None:
 
 def _name(group: Exposure) -> str:
     return f"{group.column}: {group.group}"
-
-
-def _share(value: float) -> str:
-    """Return a share as a percentage with as many digits as it needs."""
-    percent = 100 * value
-    digits = 1 if percent >= 0.1 or percent == 0 else 3
-    return f"{percent:.{digits}f} %".replace(".0 %", " %")
 
 
 def _cycle(items: Sequence[Any], n: int) -> list[Any]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from leakpro_nb.plots import _share
 from leakpro_nb.results import MIME_TYPE, Interval, Result, TprAtFpr
+from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from leakpro_nb.audits.membership import Outcome, Plan
@@ -103,7 +103,7 @@ def target_table(plan: Plan) -> Any:
         ("Records that did not (non-members)", f"{int((records.audited & ~members).sum()):,}"),
         ("Records the attacker holds anyway (population)", f"{int((~records.audited).sum()):,}"),
         ("Possible answers of the model", f"{target.classes}"),
-        ("Right answers on members / non-members", f"{_share(train)} / {_share(test)}"),
+        ("Right answers on members / non-members", f"{share(train)} / {share(test)}"),
     ]
     if target.recipe is not None:
         rows.append(("How it was trained", target.recipe.describe()))
@@ -142,16 +142,16 @@ def tpr_table(result: Result) -> Any:
     rows = [(attack.title, *[_tpr_cell(point) for point in attack.tpr_at_fpr]) for attack in ran]
     heads = [
         "Hits in %, at …",
-        *[f"{_share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points],
+        *[f"{share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points],
     ]
     notes = [f"In brackets: {_level(result)} intervals."]
     zero = next((p.realised_fpr for p in points if p.fpr == 0 and p.realised_fpr), None)
     if zero is not None:
         notes.append(
             f"*No false alarm* means none among the {result.target.non_members:,} non-members of this audit; the true rate "
-            f"may still be up to {_share(zero.high)}."
+            f"may still be up to {share(zero.high)}."
         )
-    notes += sorted({f"A rate of {_share(p.fpr)} is {p.reason}." for a in ran for p in a.tpr_at_fpr if p.reason})
+    notes += sorted({f"A rate of {share(p.fpr)} is {p.reason}." for a in ran for p in a.tpr_at_fpr if p.reason})
     note = html.escape(" ".join(notes)).replace("*No false alarm*", "<em>No false alarm</em>")
     return _html(f"{_table_html(heads, rows)}<p>{note}</p>")
 
@@ -163,7 +163,7 @@ def _tpr_cell(point: TprAtFpr) -> str:
 
 
 def _bare(value: float) -> str:
-    return _share(value).removesuffix(" %")
+    return share(value).removesuffix(" %")
 
 
 def most_exposed(result: Result) -> Any:
@@ -221,8 +221,8 @@ def advice(result: Result) -> Any:
         steps.append("**Do not release the model in this form** to anyone who must not learn who was in the data.")
         if gap > 0.1:
             steps.append(
-                f"**Reduce overfitting.** The model is right for {_share(result.target.train_accuracy or 0)} of its training "
-                f"records and {_share(result.target.test_accuracy or 0)} of others; early stopping, regularisation, a smaller "
+                f"**Reduce overfitting.** The model is right for {share(result.target.train_accuracy or 0)} of its training "
+                f"records and {share(result.target.test_accuracy or 0)} of others; early stopping, regularisation, a smaller "
                 "model or more data narrow this gap, and leakage falls with it."
             )
         steps.append(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.views import _RANK, Access, References, View, floor_logits, one_hot
+from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from leakpro_nb.game.target import Target
@@ -27,12 +28,12 @@ RELEASE_IN_WORDS = {
     "open_weights": "the model file itself is handed out",
 }
 ACCESS_IN_WORDS = {
-    "labels": "only the predicted class of any record they ask about",
-    "scores": "the model's confidence in every class, for any record they ask about",
-    "white_box": "everything: the confidence in every class, and the model's inner parameters",
+    "labels": "only the model's answer for any record they ask about, not how sure it is",
+    "scores": "how sure the model is of every possible answer, for any record they ask about",
+    "white_box": "everything: how sure the model is of every possible answer, and its inner parameters",
 }
 KNOWLEDGE_IN_WORDS = {
-    "labels": "the true label of the people they ask about",
+    "labels": "the right answer (label) for each person they ask about",
     "candidates": "the full record of each person they ask about, before they prepare the attack",
     "population": "records of other, similar people who did not train the model",
     "recipe": "how the model was trained, so that they can train look-alikes (shadow models)",
@@ -148,11 +149,9 @@ class ThreatModel(BaseModel):
             ("What do they want?", "to tell whether a given person's record was used to train the model"),
             (
                 "What do they believe before the attack?",
-                f"that a person in question was used with probability {self.prior:.0%}",
+                f"that the record of a person in question was used with a probability of {share(self.prior)}",
             ),
         ]
+        if self.release == "open_weights" and self.access != "white_box":
+            rows.append(("Beware", "whoever holds the model file sees more than this attacker: set access: white_box"))
         return [*rows, ("Note", self.note)] if self.note else rows
-
-    def shadow_models_useful(self) -> bool:
-        """Return whether this attacker could train shadow models at all."""
-        return "recipe" in self.knowledge and self.access != "labels"

@@ -14,6 +14,7 @@ import yaml
 
 from leakpro_nb.measures import BeliefGain, records_needed
 from leakpro_nb.results import Verdict
+from leakpro_nb.words import share
 
 __all__ = ["Finding", "Levels", "load_levels", "verdict"]
 
@@ -74,7 +75,7 @@ def verdict(
     """
     levels = levels or load_levels()
     rule = (
-        f"At a false-positive rate of at most {fpr:.3g} and a prior of {prior:.0%}, an accusation raises the attacker's "
+        f"At a false-positive rate of at most {share(fpr)} and a prior of {share(prior)}, an accusation raises the attacker's "
         f"belief by the gain G = (precision - prior) / (1 - prior). Demonstrated: the lower confidence bound of G is "
         f"above {levels.limited}; limited: above {levels.negligible}; not found: the upper bound of every attack is at "
         f"most {levels.negligible} and all validity checks pass; otherwise inconclusive. The bounds hold jointly for all "
@@ -110,10 +111,10 @@ def verdict(
         "levels_version": levels.version,
     }
     accuse = (
-        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {_percent(best.tpr)} of the {subjects} whose "
+        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} of the {subjects} whose "
         f"records trained the model. Someone accused this way was truly in the training data with a probability of "
-        f"{_percent(best.gain.precision)} (between {_percent(best.gain.precision_low)} and "
-        f"{_percent(best.gain.precision_high)}); before the attack it was {_percent(prior)}."
+        f"{share(best.gain.precision)} (between {share(best.gain.precision_low)} and "
+        f"{share(best.gain.precision_high)}); before the attack it was {share(prior)}."
     )
     if best.gain.low > levels.limited:
         return Verdict(level="demonstrated", headline="Leakage demonstrated", sentence=accuse, rule=rule, values=values)
@@ -130,7 +131,7 @@ def verdict(
             level="not_found",
             headline="No leakage found by the attacks run, at this power",
             sentence=(
-                f"None of the attacks raises the belief about an accused person by more than {_percent(reach)} of what is "
+                f"None of the attacks raises the belief about an accused person by more than {share(reach)} of what is "
                 "possible. This is evidence only against the attacks that were run."
             ),
             rule=rule,
@@ -141,7 +142,7 @@ def verdict(
         level="inconclusive",
         headline="Inconclusive: leakage neither shown nor excluded",
         sentence=(
-            f"The attacks did not demonstrate leakage, but with so few records a gain of up to {_percent(reach)} cannot "
+            f"The attacks did not demonstrate leakage, but with so few records a gain of up to {share(reach)} cannot "
             f"be excluded. To exclude it at this false-positive rate, about {needed:,} records that trained the model and "
             "as many that did not are needed."
         ),
@@ -149,6 +150,3 @@ def verdict(
         values={**values, "records_needed": needed},
     )
 
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}".replace("%", " %")

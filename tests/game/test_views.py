@@ -248,17 +248,16 @@ def test_threat_models_load(tmp_path):
     with pytest.raises(InputError, match=r"threat = .*gone\.yaml: no such file; give the path of a YAML"):
         ThreatModel.load(tmp_path / "gone.yaml")
     rows = dict(threat.in_words())
-    assert "only the predicted class" in rows["What does the attacker see?"]
-    assert "probability 10%" in rows["What do they believe before the attack?"]
+    assert "only the model's answer" in rows["What does the attacker see?"]
+    assert "probability of 10 %" in rows["What do they believe before the attack?"]
     assert rows["Note"] == "the insurer"
-    assert not threat.shadow_models_useful()
 
 
 REFUSED = {
-    "gap": ((), "who knows the true label of the people .*; the threat model's knowledge lacks labels$"),
+    "gap": ((), "who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$"),
     "population": (
         ("recipe",),
-        "who knows the true label of the people .*; the threat model's knowledge lacks labels$",
+        "who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$",
     ),
     "lira": (("labels", "recipe"), "who knows the full record of each person .*knowledge lacks candidates$"),
     "lira_offline": (("labels",), "who knows how the model was trained.*knowledge lacks recipe$"),
