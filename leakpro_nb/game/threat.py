@@ -28,7 +28,7 @@ RELEASE_IN_WORDS = {
     "open_weights": "the model file itself is handed out",
 }
 ACCESS_IN_WORDS = {
-    "labels": "only the model's answer for any record they ask about, not how sure it is",
+    "labels": "only the answer for any record they ask about, not how sure the model is of it",
     "scores": "how sure the model is of every possible answer, for any record they ask about",
     "white_box": "everything: how sure the model is of every possible answer, and its inner parameters",
 }
@@ -149,7 +149,7 @@ class ThreatModel(BaseModel):
             ("What do they want?", "to tell whether a given person's record was used to train the model"),
             (
                 "What do they believe before the attack?",
-                f"that the record of a person in question was used with a probability of {share(self.prior)}",
+                f"that the record of a person in question was used, with probability {share(self.prior)}",
             ),
         ]
         if self.release == "open_weights" and self.access != "white_box":

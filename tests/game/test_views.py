@@ -248,8 +248,8 @@ def test_threat_models_load(tmp_path):
     with pytest.raises(InputError, match=r"threat = .*gone\.yaml: no such file; give the path of a YAML"):
         ThreatModel.load(tmp_path / "gone.yaml")
     rows = dict(threat.in_words())
-    assert "only the model's answer" in rows["What does the attacker see?"]
-    assert "probability of 10 %" in rows["What do they believe before the attack?"]
+    assert "only the answer" in rows["What does the attacker see?"]
+    assert "probability 10 %" in rows["What do they believe before the attack?"]
     assert rows["Note"] == "the insurer"
 
 
