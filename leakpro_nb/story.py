@@ -76,11 +76,10 @@ def summary(result: Result) -> Any:
         f"- **Based on** {target.members:,} {target.subjects} whose records trained the model and {target.non_members:,} "
         "whose records did not."
     )
-    failed = [check.sentence for check in result.checks if check.passed is False]
+    failed = [check.title for check in result.checks if check.passed is False]
     total = sum(check.passed is not None for check in result.checks)
-    lines.append(
-        f"- **Validity:** {total - len(failed)} of {total} checks passed." + (" " + " ".join(failed) if failed else "")
-    )
+    doubts = f" Not passed: {' '.join(failed)} See *How sure we are*." if failed else ""
+    lines.append(f"- **Validity:** {total - len(failed)} of {total} checks passed.{doubts}")
     return _markdown("\n".join(lines))
 
 

@@ -5,6 +5,7 @@ Two-sided by construction: what the lower bound demonstrates, and what the upper
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,8 +92,11 @@ def verdict(
     if not findings:
         return Verdict(
             level="inconclusive",
-            headline="Inconclusive: no attack could be measured",
-            sentence="None of the attacks gave a figure at the false-positive rate fixed beforehand.",
+            headline="Inconclusive: too few records",
+            sentence=(
+                f"No attack could be measured at the false-positive rate fixed beforehand, {share(fpr)}: that takes at least "
+                f"{math.ceil(3 / fpr):,} records that did not train the model."
+            ),
             rule=rule,
         )
     best = max(findings, key=lambda finding: (finding.gain.low, finding.gain.gain))
