@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 
+_RESERVED = ("target", "template", "threat", "out", "report", "timeout", "progress")
+
+
+def _named(parameters: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """Return ``-p NAME VALUE`` pairs as a dict, refusing what has an option or an argument of its own."""
+    for name, value in parameters:
+        if name in _RESERVED:
+            raise InputError(name, value, "is not given with -p: see leakpro-nb audit --help")
+    return dict(parameters)
+
+
 class _Group(click.Group):
     """Turns the package's own errors into one sentence and an exit code."""
 
@@ -77,17 +88,22 @@ def audit(
         )
     options: dict[str, Any] = {
         "template": template, "threat": threat, "out": out, "report": report, "timeout": timeout, "progress": not quiet,
-        **dict(parameters),
+        **_named(parameters),
     }  # fmt: skip
     if table is None:
         assert target is not None
         _tell(run(target, **options))
         return
-    created, written = not out.exists(), _write_target(out, table, **columns)
+    path = out / "target.py"
+    created, before = not out.exists(), path.read_bytes() if path.exists() else None
+    _write_target(path, table, **columns)
     try:
-        _tell(run(written, **options))
+        _tell(run(path, **options))
     except InputError:
-        written.unlink(missing_ok=True)
+        if before is not None:
+            path.write_bytes(before)
+        else:
+            path.unlink(missing_ok=True)
         if created and out.exists() and not any(out.iterdir()):
             out.rmdir()
         raise
@@ -107,6 +123,7 @@ def demo(out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> Non
 
     from leakpro_nb.notebooks import audit as run
 
+    options = _named(parameters)
     out.mkdir(parents=True, exist_ok=True)
     target = out / "target.py"
     if not target.exists():
@@ -115,7 +132,6 @@ def demo(out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> Non
     click.echo(
         f"The model under audit is described in {target}: a network that predicts the length of a hospital stay."
     )
-    options: dict[str, Any] = dict(parameters)
     _tell(run(target, out=out, progress=not quiet, **options))
 
 
@@ -171,10 +187,13 @@ def _tell(done: Audit) -> None:
         click.echo(f"  {path}")
 
 
+_WRITTEN = '"""Written by leakpro-nb audit --table; change it, and audit it as target.py."""'
+
+
 def _write_target(
-    out: Path, table: Path, model: Path | None, label: str | None, member: str | None, population: str | None,
+    path: Path, table: Path, model: Path | None, label: str | None, member: str | None, population: str | None,
     sensitive: tuple[str, ...],
-) -> Path:  # fmt: skip
+) -> None:  # fmt: skip
     """Write the target.py that says what the options say, once they have been found to make a target."""
     for name, value in (("--model", model), ("--label", label), ("--member", member)):
         if value is None:
@@ -186,15 +205,15 @@ def _write_target(
     arguments["name"] = model.stem
     Target.from_table(table, model, **arguments)
     options = "".join(f"        {name}={value!r},\n" for name, value in arguments.items() if value)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "target.py"
-    path.write_text(
-        '"""Written by leakpro-nb audit --table; change it at will."""\n\nimport leakpro_nb as lp\n\n\n'
+    text = (
+        f"{_WRITTEN}\n\nimport leakpro_nb as lp\n\n\n"
         "def target() -> lp.Target:\n    return lp.Target.from_table(\n"
-        f"        {str(table.resolve())!r},\n        {str(model.resolve())!r},\n{options}    )\n",
-        encoding="utf-8",
+        f"        {str(table.resolve())!r},\n        {str(model.resolve())!r},\n{options}    )\n"
     )
-    return path
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise InputError("out", str(path), "exists and says something else; audit it as it is, or name another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

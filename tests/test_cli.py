@@ -181,3 +181,42 @@ def test_an_attack_that_breaks_gives_exit_1_and_a_readable_unfinished_notebook(t
 
 def test_jupyter_finds_the_verbs():
     assert Path(sys.executable).with_name("jupyter-leakpro").exists()
+
+
+def test_files_that_no_audit_wrote_are_never_touched(tmp_path):
+    write(tmp_path)
+    for name in ("report.md", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    assert run("new", "membership", tmp_path / "membership.ipynb").exit_code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = run("audit", tmp_path / "target.py", "--out", tmp_path, "-p", "num_shadows", "0", "--quiet")
+    assert done.exit_code == 2
+    assert "membership.ipynb, which no audit wrote" in done.output
+    (tmp_path / "membership.ipynb").unlink()
+    (tmp_path / "report.pdf").write_bytes(b"mine")
+    done = run("audit", tmp_path / "target.py", "--out", tmp_path, "-p", "num_shadows", "0", "--quiet")
+    assert done.exit_code == 2
+    assert "report.pdf, which no audit wrote" in done.output
+    assert all((tmp_path / name).read_bytes() == before[name] for name in ("report.md", "notes.txt", "target.py"))
+
+
+def test_a_target_file_of_ones_own_survives_an_audit_of_a_table(audited, tmp_path):
+    folder, _ = audited
+    mine = write(tmp_path)
+    before = mine.read_bytes()
+    done = run(
+        "audit", "--table", folder / "rows.parquet", "--model", folder / "model.skops", "--label", "readmitted",
+        "--member", "in_train", "--out", tmp_path,
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "exists and says something else" in done.output
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["timeout", "target", "report", "out"])
+def test_what_has_an_option_of_its_own_is_not_a_parameter(name, tmp_path):
+    for command in (["audit", write(tmp_path)], ["demo"]):
+        done = run(*command, "--out", tmp_path / "audit", "-p", name, "5")
+        assert done.exit_code == 2
+        assert "is not given with -p" in done.output
+    assert not (tmp_path / "audit").exists()

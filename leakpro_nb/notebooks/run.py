@@ -7,6 +7,7 @@ killed or timed out look complete to papermill.
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -29,7 +30,14 @@ __all__ = ["PATH_PARAMETERS", "Audit", "audit", "execute"]
 PATH_PARAMETERS = ("target", "threat", "out")
 """Parameters that name files, taken relative to the caller's working directory."""
 
-_PRODUCTS = ("result.json", "scores.parquet", "report.*", "report-INCOMPLETE.*")
+_PRODUCTS = (
+    "result.json",
+    "scores.parquet",
+    "report.pdf",
+    "report.html",
+    "report-INCOMPLETE.pdf",
+    "report-INCOMPLETE.html",
+)
 _PREVIOUS = ".previous"  # hidden, so that a report on the folder passes it over
 _UNFINISHED = "unfinished-audit"
 _PAPERMILL_MARK = "papermill-error-cell-tag"
@@ -181,6 +189,7 @@ class _Place:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
                 raise PermissionError("it is read-only")
+            self._refuse_foreign_files()
             finished = self.result.is_file()
             for path in self._products(self.folder / _PREVIOUS) if finished else []:
                 path.unlink()
@@ -188,6 +197,17 @@ class _Place:
                 self._set_aside(path) if finished else path.unlink()
         except OSError as error:
             raise InputError("out", str(self.folder), f"cannot be used ({error}); name another folder") from error
+
+    def _refuse_foreign_files(self) -> None:
+        """Touch nothing that another program or the user wrote under a name that an audit uses."""
+        there = self._products(self.folder)
+        if self.notebook in there and not _is_audit(self.notebook):
+            there = [self.notebook]
+        elif self.notebook in there or _is_result(self.result):
+            return
+        if there:
+            names = ", ".join(path.name for path in there)
+            raise InputError("out", str(self.folder), f"holds {names}, which no audit wrote; name another folder")
 
     def restore(self) -> None:
         """Leave the folder as it was before."""
@@ -200,13 +220,30 @@ class _Place:
                 folder.rmdir()
 
     def _products(self, folder: Path) -> list[Path]:
-        found = (path for pattern in _PRODUCTS for path in folder.glob(pattern))
-        return [path for path in [*found, folder / self.notebook.name] if path.is_file()]
+        return [path for name in (*_PRODUCTS, self.notebook.name) if (path := folder / name).is_file()]
 
     def _set_aside(self, path: Path) -> None:
         aside = self.folder / _PREVIOUS / path.name
         aside.parent.mkdir(exist_ok=True)
         self._moved.append(path.replace(aside))
+
+
+def _is_audit(notebook: Path) -> bool:
+    """Whether the notebook was executed by us; a template, even edited, was not."""
+    metadata = _json(notebook).get("metadata", {})
+    return "papermill" in metadata and "leakpro" in metadata
+
+
+def _is_result(path: Path) -> bool:
+    return "schema_version" in _json(path) if path.is_file() else False
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _checked(template: Template, given: Mapping[str, Any]) -> dict[str, Any]:
