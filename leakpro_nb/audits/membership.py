@@ -7,6 +7,7 @@ The notebook calls these functions in order; each hands its result to the next:
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,8 @@ DEFAULT_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia",
 LABEL_ONLY_ATTACKS = ("gap",)
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0)
+
+log = logging.getLogger(__name__)
 
 BAND_POINTS = 300
 """Points to which a ROC curve is thinned for the result file; measures use the full curve."""
@@ -176,9 +179,13 @@ def prepare(
         num_shadows = 0
     if not needs_shadows:
         num_shadows = 0
+    if num_shadows == 0 and challenger.shadows is None and len(needs_shadows) == len(chosen):
+        raise InputError(
+            "attacks", ", ".join(chosen), "all of them need shadow models and there are none; add population, or a recipe"
+        )
     challenger.check(needs_recipe=num_shadows > 0)
     return Plan(
-        challenger, model, chosen, refused, num_shadows, shadow_size, tuple(sorted(set(fprs), reverse=True)),
+        challenger, model, chosen, refused, num_shadows, shadow_size, tuple(sorted({*fprs, headline_fpr}, reverse=True)),
         headline_fpr, confidence, seed, workers, device, Path(out), reveal_records, asked, started,
     )  # fmt: skip
 
@@ -263,6 +270,10 @@ def attack(plan: Plan, view: View) -> dict[str, Outcome]:
         except (NotApplicable, AccessDenied) as reason:
             outcomes[name] = Outcome(title, "skipped", reason=str(reason))
             continue
+        except Exception as error:
+            log.warning("%s failed", title, exc_info=error)
+            outcomes[name] = Outcome(title, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            continue
         outcomes[name] = Outcome(title, "ok", scores, cpu_seconds=time.process_time() - start)
     for name, reason_text in plan.refused.items():
         title = title_of(create(name, dict(plan.asked["attack_options"].get(name, {}))))
@@ -278,17 +289,19 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
     checks = validity.checks(
         plan.target, view, plan.attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed
     )
-    failed = [check.sentence for check in checks if check.passed is False and check.name in validity.GATES]
+    failed = [check for check in checks if check.passed is False]
     joint = 1 - (1 - plan.confidence) / max(1, len(ran))
     decision = verdict(
         _findings(plan, ran, member, joint),
-        failed_gates=failed,
+        failed_gates=[check.sentence for check in failed if check.name in validity.GATES],
+        failed_checks=[check.sentence for check in failed],
+        non_members=int((~member).sum()),
         fpr=plan.headline_fpr,
         prior=plan.threat.prior,
         level=joint,
         subjects=plan.target.subjects,
     )
-    strongest = _strongest(results, decision.values.get("attack"))
+    strongest = _strongest(results, decision.values.get("attack_name"))
     exposures, most_exposed = exposure.of(plan.target, ran, member, strongest, plan.headline_fpr, plan.confidence)
     return Result(
         package_version=leakpro_nb.__version__,
@@ -307,7 +320,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
         exposures=exposures,
         most_exposed=exposure.with_values(plan.target, most_exposed) if plan.reveal_records else most_exposed,
         verdict=decision,
-        warnings=[check.sentence for check in checks if check.passed is False],
+        warnings=[check.sentence for check in failed],
         environment=_environment(plan),
         started=plan.started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -449,7 +462,7 @@ def _curve(scores: np.ndarray, member: np.ndarray, level: float) -> Curve:
 
 def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level: float) -> list[Finding]:
     findings = []
-    for outcome in ran.values():
+    for name, outcome in ran.items():
         assert outcome.scores is not None
         known = ~np.isnan(outcome.scores.values)
         scores, truth = outcome.scores.values[known], member[known]
@@ -464,16 +477,15 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
             prior=plan.threat.prior,
             level=level,
         )
-        findings.append(Finding(outcome.title, point.tpr, gain))
+        findings.append(Finding(name, outcome.title, point.tpr, gain))
     return findings
 
 
-def _strongest(results: Sequence[AttackResult], title: str | None) -> str | None:
+def _strongest(results: Sequence[AttackResult], decisive: str | None) -> str | None:
     """Return the name of the attack behind the verdict, else of the one with the largest AUC."""
     ran = [result for result in results if result.status == "ok"]
-    for result in ran:
-        if result.title == title:
-            return result.name
+    if decisive is not None:
+        return decisive
     by_auc = sorted(ran, key=lambda result: result.measures[0].interval.value if result.measures else 0.0)
     return by_auc[-1].name if by_auc else None
 
@@ -498,7 +510,7 @@ def _card(plan: Plan) -> TargetCard:
         test_accuracy=test_accuracy,
         sensitive=list(target.sensitive),
         recipe=target.recipe.describe() if target.recipe else "",
-        fingerprint=records.fingerprint()[:16],
+        fingerprint=target.fingerprint()[:16],
     )
 
 

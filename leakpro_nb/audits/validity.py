@@ -15,6 +15,7 @@ from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import View
 from leakpro_nb.measures import auc_interval, blind_baseline_scores, detectable_auc
 from leakpro_nb.results import Check
+from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from leakpro_nb.audits.membership import Outcome
@@ -26,6 +27,9 @@ GATES = ("blind_baseline", "null_audit", "independence")
 
 GATE_LEVEL = 0.99
 """Confidence of the gates' intervals: a fair audit fails each of them about once in a hundred times."""
+
+LIKENESS = 0.1
+"""How far the accuracies of target and shadow models may differ; a rule of thumb of this project."""
 
 NULL_MODELS = 8
 """Shadow models that play the target in the null audit; more would only cost time."""
@@ -58,14 +62,9 @@ def blind_baseline(target: Target, member: np.ndarray, seed: int) -> Check:
     """Can members be told from non-members without the model?"""
     audited = target.records.audited
     title = "Could anyone tell the two groups apart without the model?"
-    features = as_features(target.records.X)[audited]
-    if features.size == 0:
-        return Check(
-            name="blind_baseline",
-            title=title,
-            passed=None,
-            sentence="Not tested: the records themselves were not given, only predictions.",
-        )
+    features = _numbers(target)
+    if features is None:
+        return Check(name="blind_baseline", title=title, passed=None, sentence=_NO_NUMBERS)
     table = np.column_stack([features.reshape(len(features), -1), target.records.y[audited]])
     scores, rows = blind_baseline_scores(table, member, seed=seed)
     auc, low, high = auc_interval(scores, member[rows], GATE_LEVEL)
@@ -75,7 +74,7 @@ def blind_baseline(target: Target, member: np.ndarray, seed: int) -> Check:
         title=title,
         passed=passed,
         sentence=(
-            f"A classifier that sees the records but not the model reaches AUC {auc:.3f} ({GATE_LEVEL:.0%} interval "
+            f"A classifier that sees the records but not the model reaches AUC {auc:.3f} ({share(GATE_LEVEL)} interval "
             f"{low:.3f} to {high:.3f}; 0.5 is guessing). "
             + (
                 "It does not do better than guessing, so what the attacks find comes from the model."
@@ -86,6 +85,18 @@ def blind_baseline(target: Target, member: np.ndarray, seed: int) -> Check:
         ),
         values={"auc": auc, "low": low, "high": high, "records": len(rows)},
     )
+
+
+_NO_NUMBERS = "Not tested: the records were not given as numbers or categories."
+
+
+def _numbers(target: Target) -> np.ndarray | None:
+    """Return the audited records as numbers ``(N, …)``, or ``None`` for texts, or when only predictions are known."""
+    try:
+        features = as_features(target.records.X)[target.records.audited]
+    except (ValueError, TypeError):
+        return None
+    return features if features.size and features.dtype.kind in "fiub" else None
 
 
 def null_scores(view: View, attack: Attack) -> np.ndarray:
@@ -126,14 +137,20 @@ def null_audit(view: View, attacks: Mapping[str, Attack], outcomes: Mapping[str,
         except NotApplicable:
             continue
         known = ~np.isnan(scores)
-        intervals[outcome.title] = list(auc_interval(scores[known], member[known], level))
-    wrong = {title: values for title, values in intervals.items() if not values[1] <= 0.5 <= values[2]}
+        auc, low, high = auc_interval(scores[known], member[known], level)
+        if np.isfinite(auc):
+            intervals[name] = [auc, low, high]
+    if not intervals:
+        return Check(
+            name="null_audit", title=title, passed=None, sentence="Not tested: no attack could play against a shadow model."
+        )
+    wrong = {name: values for name, values in intervals.items() if not values[1] <= 0.5 <= values[2]}
     if wrong:
         worst = max(wrong, key=lambda each: abs(wrong[each][0] - 0.5))
+        auc, low, high = wrong[worst]
         verdict = (
-            f"{worst} reaches AUC {wrong[worst][0]:.3f} ({wrong[worst][1]:.3f} to {wrong[worst][2]:.3f}) although there "
-            "is nothing to find: members and non-members differ in how hard they are, so draw them at random from the "
-            "same source."
+            f"{outcomes[worst].title} reaches AUC {auc:.3f} ({low:.3f} to {high:.3f}) although there is nothing to find: "
+            "members and non-members differ in how hard they are, so draw them at random from the same source."
         )
     else:
         low = min(values[0] for values in intervals.values())
@@ -195,18 +212,18 @@ def _shadow_likeness(target: Target, view: View) -> Check:
     inside = view.references.trained_on
     shadow_train, shadow_test = float(right[inside].mean()), float(right[~inside].mean())
     own_train, own_test = target.accuracy()
-    passed = abs((own_train - own_test) - (shadow_train - shadow_test)) <= 0.1
+    passed = max(abs(own_train - shadow_train), abs(own_test - shadow_test)) <= LIKENESS
     return Check(
         name="shadow_likeness",
         title=title,
         passed=passed,
         sentence=(
-            f"The model is right for {own_train:.1%} of its training records and {own_test:.1%} of the others; the shadow "
-            f"models for {shadow_train:.1%} and {shadow_test:.1%}. "
+            f"The model is right for {share(own_train)} of its training records and {share(own_test)} of the others; the shadow "
+            f"models for {share(shadow_train)} and {share(shadow_test)}. "
             + (
-                "They behave alike."
+                f"They behave alike (neither differs by more than {share(LIKENESS)})."
                 if passed
-                else "They behave differently, so the attacks with shadow models are weaker than a real attacker's may "
+                else f"They differ by more than {share(LIKENESS)}, so the attacks with shadow models are weaker than a real attacker's may "
                 "be: check the recipe."
             )
         ),
@@ -225,11 +242,11 @@ def _power(member: np.ndarray, fpr: float, level: float) -> Check:
         sentence=(
             f"With {members:,} members and {non_members:,} non-members, an AUC of {smallest:.3f} or more would be told "
             f"from guessing in four out of five audits; the smallest false-positive rate above 0 that the sample "
-            f"resolves is {1 / non_members:.2g}. "
+            f"resolves is {share(1 / non_members)}. "
             + (
-                f"The rate of {fpr:.3g} that decides the verdict is resolved."
+                f"The rate of {share(fpr)} that decides the verdict is resolved."
                 if enough
-                else f"The rate of {fpr:.3g} that decides the verdict needs at least {int(np.ceil(3 / fpr)):,} non-members."
+                else f"The rate of {share(fpr)} that decides the verdict needs at least {int(np.ceil(3 / fpr)):,} non-members."
             )
         ),
         values={
@@ -243,21 +260,21 @@ def _power(member: np.ndarray, fpr: float, level: float) -> Check:
 
 def _ties(outcomes: Mapping[str, Outcome], fpr: float) -> Check:
     tied = {}
-    for outcome in outcomes.values():
+    for name, outcome in outcomes.items():
         assert outcome.scores is not None
         values = outcome.scores.values[~np.isnan(outcome.scores.values)]
         largest = int(np.unique(values, return_counts=True)[1].max()) if len(values) else 0
         if largest > max(1, fpr * len(values)):
-            tied[outcome.title] = largest
-    names = ", ".join(f"{title} ({count:,} records)" for title, count in tied.items())
+            tied[name] = largest
+    names = ", ".join(f"{outcomes[name].title} ({count:,} records)" for name, count in tied.items())
     return Check(
         name="ties",
         title="Do many records share one score?",
         passed=not tied,
         sentence=(
-            f"Records share a score in {names}: such an attack cannot be read at a false-positive rate of {fpr:.3g}."
+            f"Records share a score in {names}: such an attack cannot be read at a false-positive rate of {share(fpr)}."
             if tied
-            else f"No attack gives the same score to so many records that a false-positive rate of {fpr:.3g} is out of reach."
+            else f"No attack gives the same score to so many records that a false-positive rate of {share(fpr)} is out of reach."
         ),
         values={"largest": tied},
     )
@@ -279,27 +296,27 @@ def _overlap(target: Target, member: np.ndarray) -> Check:
     table["label"] = target.records.y[target.records.audited]
     codes = pd.util.hash_pandas_object(table, index=False).to_numpy()
     shared = int(np.isin(codes[~member], codes[member]).sum())
-    share = shared / max(1, int((~member).sum()))
+    twins = shared / max(1, int((~member).sum()))
     return Check(
         name="overlap",
         title=title,
-        passed=share <= 0.01,
+        passed=twins <= 0.01,
         sentence=(
-            f"{shared:,} of the non-members ({share:.1%}) have exactly the features and label of a member"
-            + ("; they hide leakage, since no attack can tell such twins apart." if share > 0.01 else ".")
+            f"{shared:,} of the non-members ({share(twins)}) have exactly the features and label of a member"
+            + ("; they hide leakage, since no attack can tell such twins apart." if twins > 0.01 else ".")
         ),
-        values={"shared": shared, "share": share},
+        values={"shared": shared, "share": twins},
     )
 
 
 def _unscored(outcomes: Mapping[str, Outcome]) -> Check:
     missing = {}
-    for outcome in outcomes.values():
+    for name, outcome in outcomes.items():
         assert outcome.scores is not None
         count = int(np.isnan(outcome.scores.values).sum())
         if count:
-            missing[outcome.title] = count
-    names = ", ".join(f"{title}: {count:,}" for title, count in missing.items())
+            missing[name] = count
+    names = ", ".join(f"{outcomes[name].title}: {count:,}" for name, count in missing.items())
     return Check(
         name="unscored",
         title="Was every record scored?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import traceback
@@ -20,7 +21,7 @@ from leakpro_nb.game.models import Kind, Outputs, ask, kind_of, load_model, pred
 from leakpro_nb.game.models.outputs import as_columns
 from leakpro_nb.game.models.sklearn import class_codes
 from leakpro_nb.game.recipes import Recipe
-from leakpro_nb.game.records import Records, as_array, as_mask, take
+from leakpro_nb.game.records import Records, as_array, as_mask, hash_array, take
 from leakpro_nb.game.views import References
 
 __all__ = ["Target"]
@@ -171,6 +172,13 @@ class Target:
         if self._raw is None or kind != kind_of(self.model):
             return self.outputs
         return settle(self._raw, self.outputs)
+
+    def fingerprint(self) -> str:
+        """Return a hash of records, membership and the model's outputs on them: of all that an audit starts from."""
+        digest = hashlib.sha256(self.records.fingerprint().encode())
+        for array in (self.records.members, self.records.population, self.logits):
+            digest.update(hash_array(array).encode() if array is not None else b"none")
+        return digest.hexdigest()
 
     def accuracy(self) -> tuple[float, float]:
         """Return the target's accuracy on its members and on the audited non-members."""

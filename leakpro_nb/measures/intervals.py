@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 __all__ = ["auc_interval", "clopper_pearson"]
 
@@ -79,5 +79,5 @@ def auc_interval(scores: np.ndarray, member: np.ndarray, level: float = 0.95) ->
     variance = (wins.var(ddof=1) / n1 if n1 > 1 else 0.25) + (losses.var(ddof=1) / n0 if n0 > 1 else 0.25)
     z = stats.norm.ppf((1 + level) / 2)
     centre, half = math.log(auc / (1 - auc)), z * math.sqrt(variance) / (auc * (1 - auc))
-    low, high = (1 / (1 + math.exp(-(centre + side))) for side in (-half, half))
+    low, high = (float(special.expit(centre + side)) for side in (-half, half))
     return auc, low, high

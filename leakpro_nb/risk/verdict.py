@@ -15,7 +15,7 @@ import yaml
 
 from leakpro_nb.measures import BeliefGain, records_needed
 from leakpro_nb.results import Verdict
-from leakpro_nb.words import share
+from leakpro_nb.words import plain, share
 
 __all__ = ["Finding", "Levels", "load_levels", "verdict"]
 
@@ -34,6 +34,7 @@ class Levels:
 class Finding:
     """What one attack reached at the false-positive rate fixed beforehand."""
 
+    name: str
     title: str
     tpr: float
     gain: BeliefGain
@@ -52,6 +53,8 @@ def verdict(
     fpr: float,
     prior: float,
     level: float,
+    failed_checks: Sequence[str] = (),
+    non_members: int | None = None,
     subjects: str = "people",
     levels: Levels | None = None,
 ) -> Verdict:
@@ -63,6 +66,10 @@ def verdict(
         One per attack that ran; their bounds must hold jointly (Bonferroni over the attacks).
     failed_gates
         Validity checks that failed: with any of them, no figure can be put down to the model.
+    failed_checks
+        Other checks that failed: leakage can be demonstrated all the same, but its absence cannot.
+    non_members
+        How many there are, to tell too small a sample from attacks that did not run.
     fpr
         The false-positive rate fixed beforehand.
     prior
@@ -77,10 +84,12 @@ def verdict(
     levels = levels or load_levels()
     rule = (
         f"At a false-positive rate of at most {share(fpr)} and a prior of {share(prior)}, an accusation raises the attacker's "
-        f"belief by the gain G = (precision - prior) / (1 - prior). Demonstrated: the lower confidence bound of G is "
-        f"above {levels.limited}; limited: above {levels.negligible}; not found: the upper bound of every attack is at "
-        f"most {levels.negligible} and all validity checks pass; otherwise inconclusive. The bounds hold jointly for all "
-        f"attacks. Cut-offs: version {levels.version}, a proposal of this project, not law."
+        f"belief by the gain G = (precision - prior) / (1 - prior). Inconclusive, whatever the figures: one of the checks on "
+        f"whether the groups differ by themselves, whether the attacks invent leakage, and whether the shadow models know the "
+        f"truth has failed. Demonstrated: the lower confidence bound of G is above {levels.limited}; limited: above "
+        f"{levels.negligible}; not found: the upper bound of every attack is at most {levels.negligible} and no check has "
+        f"failed; otherwise inconclusive. The bounds hold jointly for all attacks, each at {level:.2%}. Cut-offs: version "
+        f"{levels.version}, a proposal of this project, not law."
     )
     if failed_gates:
         return Verdict(
@@ -89,13 +98,16 @@ def verdict(
             sentence=f"No figure in this report can be put down to the model, because a check failed: {failed_gates[0]}",
             rule=rule,
         )
+    small = non_members is not None and non_members * fpr < 1
     if not findings:
         return Verdict(
             level="inconclusive",
-            headline="Inconclusive: too few records",
+            headline=f"Inconclusive: {'too few records' if small else 'no attack gave a figure'}",
             sentence=(
                 f"No attack could be measured at the false-positive rate fixed beforehand, {share(fpr)}: that takes at least "
-                f"{math.ceil(3 / fpr):,} records that did not train the model."
+                f"{math.ceil(1 / fpr):,} records that did not train the model, and {math.ceil(3 / fpr):,} for a firm figure."
+                if small
+                else "None of the attacks that were asked for could run; the report says why for each of them."
             ),
             rule=rule,
         )
@@ -103,6 +115,7 @@ def verdict(
     reach = max(finding.gain.high for finding in findings)
     values = {
         "attack": best.title,
+        "attack_name": best.name,
         "fpr": fpr,
         "tpr": best.tpr,
         "precision": best.gain.precision,
@@ -115,10 +128,10 @@ def verdict(
         "levels_version": levels.version,
     }
     accuse = (
-        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} of the {subjects} whose "
+        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} of the {plain(subjects)} whose "
         f"records trained the model. Someone accused this way was truly in the training data with a probability of "
-        f"{share(best.gain.precision)} (between {share(best.gain.precision_low)} and "
-        f"{share(best.gain.precision_high)}); before the attack it was {share(prior)}."
+        f"{share(best.gain.precision)} (between {share(best.gain.precision_low)} and {share(best.gain.precision_high)} with "
+        f"{share(1 - (1 - level) * len(findings))} confidence); before the attack it was {share(prior)}."
     )
     if best.gain.low > levels.limited:
         return Verdict(level="demonstrated", headline="Leakage demonstrated", sentence=accuse, rule=rule, values=values)
@@ -130,7 +143,7 @@ def verdict(
             rule=rule,
             values=values,
         )
-    if reach <= levels.negligible:
+    if reach <= levels.negligible and not failed_checks:
         return Verdict(
             level="not_found",
             headline="No leakage found by the attacks run, at this power",
@@ -138,6 +151,14 @@ def verdict(
                 f"None of the attacks raises the belief about an accused person by more than {share(reach)} of what is "
                 "possible. This is evidence only against the attacks that were run."
             ),
+            rule=rule,
+            values=values,
+        )
+    if reach <= levels.negligible:
+        return Verdict(
+            level="inconclusive",
+            headline="Inconclusive: nothing found, but a check failed",
+            sentence=f"The attacks found nothing, which proves little, because a check failed: {failed_checks[0]}",
             rule=rule,
             values=values,
         )
