@@ -7,14 +7,14 @@ notebook displays, with the alternative text where exporters look for it and the
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from leakpro_nb.results import AttackResult, Exposure, Result
-from leakpro_nb.words import share
+from leakpro_nb.words import plain, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def _roc_reading(result: Result, strongest: str | None) -> str:
     against = f"{ratio:.1f} times as many as by guessing" if ratio > 1 else "no more than by guessing"
     return (
         f"*How to read it: an attacker who accepts one false alarm in {1 / headline:,.0f} identifies "
-        f"{share(point.tpr.value)} of the {result.target.subjects} in the training data with {attack.title}, {against}. "
+        f"{share(point.tpr.value)} ({share(point.tpr.low)} to {share(point.tpr.high)}) of the {plain(result.target.subjects)} in the training data with {attack.title}, {against}. "
         "The shaded band is the uncertainty of the strongest attack; the dotted line is random guessing.*"
     )
 
@@ -146,27 +146,32 @@ def draw_scores(
     return ax
 
 
-def scores(result: Result, values: np.ndarray, member: np.ndarray) -> Picture:
-    """Return the picture of the strongest attack's scores ``(N,)`` for members and non-members."""
-    name = str(result.parameters["strongest"])
-    attack = result.attack(name)
+def scores(result: Result, values: Mapping[str, np.ndarray], member: np.ndarray) -> Picture | None:
+    """Return the picture of the strongest attack's scores, or ``None`` when no attack gave any.
+
+    ``values`` are the scores ``(N,)`` by attack, ``member (N,)`` is bool.
+    """
+    name = result.parameters.get("strongest")
+    if name is None:
+        return None
+    attack, chosen = result.attack(name), values[name]
     headline = float(result.parameters.get("headline_fpr", 0.01))
     point = next((p for p in attack.tpr_at_fpr if p.fpr == headline), None)
-    known = np.isfinite(values)
-    middle = [float(np.median(values[known & side])) for side in (member, ~member)]
+    known = np.isfinite(chosen)
+    middle = [float(np.median(chosen[known & side])) for side in (member, ~member)]
     alt = (
         f"Histograms of the scores of {attack.title}: {int(member.sum()):,} records in the training data (median "
-        f"{middle[0]:.2f}) and {int((~member).sum()):,} others (median {middle[1]:.2f}); the two overlap."
+        f"{middle[0]:.2f}) and {int((~member).sum()):,} others (median {middle[1]:.2f})."
     )
     auc = attack.measure("auc")
     reading = (
         f"*How to read it: where the two hills lie on top of each other, the attacker cannot tell. Take one person from each "
         f"group at random: {attack.title} ranks the one in the training data higher in {share(auc.value)} of such pairs "
-        "(50 % would be guessing).*"
+        f"({share(auc.low)} to {share(auc.high)}; 50 % would be guessing).*"
         if auc
         else ""
     )
-    return Picture(draw_scores(values, member, threshold=point.threshold if point else None), alt, reading)
+    return Picture(draw_scores(chosen, member, threshold=point.threshold if point else None), alt, reading)
 
 
 def draw_exposures(groups: Sequence[Exposure], fpr: float, ax: Axes | None = None) -> Axes:
@@ -199,11 +204,16 @@ def exposures(result: Result) -> Picture | None:
     assert bottom.tpr is not None
     apart = top.tpr.low > bottom.tpr.high
     reading = (
-        f"*How to read it: the most exposed group is {_name(top)}, where {share(top.tpr.value)} are identified; the least "
-        f"exposed is {_name(bottom)} with {share(bottom.tpr.value)}. "
-        + ("The lines, which show the uncertainty, do not overlap between these two.*" if apart else
-           "The lines show the uncertainty; they overlap, so the groups may not differ at all.*")
-    )  # fmt: skip
+        f"*How to read it: each group has its own threshold, at which no more than {share(fpr)} of its non-members are accused. "
+        + (
+            f"Most exposed: {plain(_name(top))}, where {share(top.tpr.value)} are identified; least exposed: "
+            f"{plain(_name(bottom))}, {share(bottom.tpr.value)}. Their intervals, which hold jointly for all groups, do not "
+            "overlap.*"
+            if apart
+            else "The lines show the uncertainty, jointly for all groups; those of the most and the least exposed group overlap, "
+            "so the groups may not differ at all.*"
+        )
+    )
     return Picture(draw_exposures(shown, fpr), alt, reading)
 
 

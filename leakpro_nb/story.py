@@ -9,7 +9,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from leakpro_nb.results import MIME_TYPE, Interval, Result, TprAtFpr
-from leakpro_nb.words import share
+from leakpro_nb.words import plain, share
 
 if TYPE_CHECKING:
     from leakpro_nb.audits.membership import Outcome, Plan
@@ -73,7 +73,7 @@ def summary(result: Result) -> Any:
             "(0.5 is guessing, 1 is certainty)."
         )
     lines.append(
-        f"- **Based on** {target.members:,} {target.subjects} whose records trained the model and {target.non_members:,} "
+        f"- **Based on** {target.members:,} {plain(target.subjects)} whose records trained the model and {target.non_members:,} "
         "whose records did not."
     )
     failed = [check.title for check in result.checks if check.passed is False]
@@ -192,7 +192,7 @@ def checks(result: Result) -> Any:
 def meaning(result: Result) -> Any:
     """Return what the figures mean for the people in the data, and the rule behind the verdict."""
     verdict = result.verdict
-    values, subjects = verdict.values, result.target.subjects
+    values, subjects = verdict.values, plain(result.target.subjects)
     parts = [f"**{verdict.headline}.** {verdict.sentence}"]
     if "tpr" in values and verdict.level in ("demonstrated", "limited"):
         expected = round(values["tpr"] * result.target.members)
@@ -234,7 +234,7 @@ def advice(result: Result) -> Any:
                 "audit again with `access: labels` to see by how much."
             )
         everybody = result.verdict.values.get("tpr", 1.0)
-        worse = [f"{g.column} {g.group}" for g in result.exposures if g.tpr is not None and g.tpr.low > everybody]
+        worse = [plain(f"{g.column}: {g.group}") for g in result.exposures if g.tpr is not None and g.tpr.low > everybody]
         if worse:
             steps.append(f"**Look at the groups that are more exposed than the rest first:** {', '.join(worse)}.")
     elif result.verdict.level == "not_found":

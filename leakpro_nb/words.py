@@ -25,10 +25,10 @@ def share(value: float) -> str:
 
 
 def plain(text: object) -> str:
-    """Return ``text`` so that Markdown shows it as it is, whatever a column or a group is called.
+    r"""Return ``text`` so that Markdown shows it as it is, whatever a column or a group is called.
 
     >>> plain("<5 *or* $x$")
-    '&lt;5 \\\\*or\\\\* \\\\$x\\\\$'
+    '&lt;5 \\*or\\* \\$x\\$'
     """
-    escaped = re.sub(r"([\\`*_\[\]$#~|])", r"\\\1", str(text))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = re.sub(r"([\\`*_\[\]$#~|])", r"\\\1", str(text).replace("&", "&amp;"))
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leakpro_nb.game.target import Target
-from leakpro_nb.measures import auc_interval, clopper_pearson, threshold_at_fpr
+from leakpro_nb.measures import auc_interval, threshold_at_fpr, tpr_at_fpr
 from leakpro_nb.results import Exposure, Interval
 
 if TYPE_CHECKING:
@@ -40,12 +40,10 @@ def of(
     known = ~np.isnan(scores)
     if member[known].all() or not member[known].any():
         return [], []
-    threshold = threshold_at_fpr(scores[known], member[known], fpr).threshold
-    groups = [
-        _exposure(column, label, rows & known, scores, member, threshold, level)
-        for column, labels in subgroups(target)
-        for label, rows in labels
-    ]
+    cuts = [(column, label, rows & known) for column, labels in subgroups(target) for label, rows in labels]
+    # whoever looks for the worst of many groups must pay for looking
+    joint = 1 - (1 - level) / max(1, len(cuts))
+    groups = [_exposure(column, label, rows, scores, member, fpr, joint) for column, label, rows in cuts]
     return [group for group in groups if group is not None], _most_exposed(target, outcomes, member, scores, fpr)
 
 
@@ -57,21 +55,42 @@ def subgroups(target: Target) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     import pandas as pd
 
     audited = target.records.audited
-    names = target.records.class_names
-    columns: dict[str, Any] = {"class": _classes(target.records.y[audited], names)}
+    columns: dict[str, Any] = {"class": _classes(target.records.y[audited], target.records.class_names)}
     for name in target.sensitive:
-        columns[name] = target.records.groups[name][audited].reset_index(drop=True)
+        key = "column class" if name == "class" else name
+        columns[key] = target.records.groups[name][audited].reset_index(drop=True)
     tables = []
     for name, column in columns.items():
         values = column
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 8:
-            values = pd.qcut(values, 4, duplicates="drop").map(lambda part: f"{part.left:.3g} to {part.right:.3g}")
+            values = _quarters(values)
         text = values.astype(object).where(values.notna(), "not known").astype(str)
         order = list(values.cat.categories) if hasattr(values, "cat") else sorted(set(text))
         order = [str(label) for label in order if (text == str(label)).any()]
         order += ["not known"] if "not known" in set(text) and "not known" not in order else []
         tables.append((name, [(label, (text == label).to_numpy()) for label in order]))
     return tables
+
+
+def _quarters(values: Any) -> Any:
+    """Cut numbers into quarters, named after their ends; open at both sides, since an extreme is somebody's own value."""
+    import pandas as pd
+
+    codes = pd.qcut(values, 4, duplicates="drop", labels=False)
+    ends = values.groupby(codes).agg(["min", "max"])
+    edges = np.unique(ends.to_numpy())
+    digits = next((d for d in range(3, 17) if len({f"{edge:.{d}g}" for edge in edges}) == len(edges)), 17)
+    shown = [(_number(low, digits), _number(high, digits)) for low, high in ends.itertuples(index=False)]
+    names = [f"{low} to {high}" for low, high in shown]
+    if len(shown) == 1:
+        names = ["all values"]
+    else:
+        names[0], names[-1] = f"up to {shown[0][1]}", f"{shown[-1][0]} and over"
+    return pd.Series(pd.Categorical.from_codes(codes.fillna(-1).astype(int), pd.Index(names)), index=values.index)
+
+
+def _number(value: float, digits: int) -> str:
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def _classes(y: np.ndarray, names: Sequence[str]) -> Any:
@@ -82,27 +101,27 @@ def _classes(y: np.ndarray, names: Sequence[str]) -> Any:
 
 
 def _exposure(
-    column: str,
-    group: str,
-    rows: np.ndarray,
-    scores: np.ndarray,
-    member: np.ndarray,
-    threshold: float,
-    level: float,
+    column: str, group: str, rows: np.ndarray, scores: np.ndarray, member: np.ndarray, fpr: float, level: float
 ) -> Exposure | None:
+    """Return how exposed a group is to an attacker who knows it, and sets the threshold on its own non-members.
+
+    One threshold for all would mistake a group that every model finds easy for one that leaks.
+    """
     members, non_members = int((rows & member).sum()), int((rows & ~member).sum())
     if min(members, non_members) < SMALLEST_GROUP:
         return None
     auc, auc_low, auc_high = auc_interval(scores[rows], member[rows], level)
-    hits = int((scores[rows & member] >= threshold).sum())
-    low, high = clopper_pearson(hits, members, level)
+    tpr = None
+    if fpr * non_members >= 1:
+        point, (low, high), _ = tpr_at_fpr(scores[rows], member[rows], fpr, level)
+        tpr = Interval(value=point.tpr, low=low, high=high, level=level, method="Clopper-Pearson")
     return Exposure(
         column=column,
         group=group,
         members=members,
         non_members=non_members,
         auc=Interval(value=auc, low=auc_low, high=auc_high, level=level, method="DeLong, logit scale"),
-        tpr=Interval(value=hits / members, low=float(low), high=float(high), level=level, method="Clopper-Pearson"),
+        tpr=tpr,
     )
 
 
@@ -115,9 +134,7 @@ def _most_exposed(
         values = outcome.scores.values
         known = ~np.isnan(values)
         if member[known].any() and not member[known].all():
-            flagged += (
-                np.nan_to_num(values, nan=-np.inf) >= threshold_at_fpr(values[known], member[known], fpr).threshold
-            )
+            flagged += np.where(known, values, -np.inf) >= threshold_at_fpr(values[known], member[known], fpr).threshold
     ranked = np.where(member & ~np.isnan(scores), scores, -np.inf)
     order = np.argsort(-ranked, kind="stable")[:LISTED]
     outside = np.sort(scores[~member & ~np.isnan(scores)])

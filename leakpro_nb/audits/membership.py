@@ -59,6 +59,7 @@ __all__ = [
     "prepare",
     "save",
     "train",
+    "values",
 ]
 
 QUESTION = "Can an attacker tell whose records were used to train this model?"
@@ -281,6 +282,11 @@ def attack(plan: Plan, view: View) -> dict[str, Outcome]:
     return outcomes
 
 
+def values(outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
+    """Return the scores ``(N,)`` of the attacks that gave any, by name."""
+    return {name: outcome.scores.values for name, outcome in outcomes.items() if outcome.scores is not None}
+
+
 def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Outcome]) -> Result:
     """Join the truth to the scores, and say how sure we are."""
     member = _truth(plan)
@@ -334,7 +340,7 @@ def save(plan: Plan, result: Result, outcomes: Mapping[str, Outcome]) -> Path:
     import pandas as pd
 
     columns: dict[str, Any] = {"record": np.flatnonzero(plan.target.records.audited), "member": _truth(plan)}
-    columns |= {name: outcome.scores.values for name, outcome in outcomes.items() if outcome.scores is not None}
+    columns |= values(outcomes)
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, index=False)
     write_atomically(plan.out / "scores.parquet", buffer.getvalue())

@@ -52,6 +52,8 @@ class Records:
         if n == 0:
             raise InputError("records.X", "0 rows", "give at least one record")
         object.__setattr__(self, "y", _as_labels(self.y, n))
+        if len(set(self.class_names)) != len(self.class_names):
+            raise InputError("records.class_names", list(self.class_names), "give every class a name of its own")
         for name in ("members", "population"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_mask(f"records.{name}", getattr(self, name), n))

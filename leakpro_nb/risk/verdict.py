@@ -46,7 +46,7 @@ def load_levels() -> Levels:
     return Levels(**yaml.safe_load(files(__package__).joinpath("levels.yaml").read_text(encoding="utf-8")))
 
 
-def verdict(
+def verdict(  # noqa: PLR0911 - one return for each verdict
     findings: Sequence[Finding],
     *,
     failed_gates: Sequence[str],

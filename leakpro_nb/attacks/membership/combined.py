@@ -91,8 +91,11 @@ class Combined:
             return Scores(rank_average(seen), {"learner": "ranks"})
         practice = _practice(references, seen)
         if not practice:
-            return Scores(rank_average(seen), {"learner": "ranks: no reference model could play the target"})
-        model = fit(practice, self.learner)
+            return Scores(rank_average(seen), {"learner": "ranks", "because": "no reference model could play the target"})
+        try:
+            model = fit(practice, self.learner)
+        except ValueError:  # scikit-learn's word for records of one kind only, or none, that can be scored
+            return Scores(rank_average(seen), {"learner": "ranks", "because": "too few records to practise on"})
         panels = _panels(references)
         with np.errstate(invalid="ignore"):
             each = np.stack([model(Observed(seen.target, seen.references[p], seen.trained_on[p])) for p in panels])
