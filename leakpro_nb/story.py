@@ -234,7 +234,9 @@ def advice(result: Result) -> Any:
                 "audit again with `access: labels` to see by how much."
             )
         everybody = result.verdict.values.get("tpr", 1.0)
-        worse = [plain(f"{g.column}: {g.group}") for g in result.exposures if g.tpr is not None and g.tpr.low > everybody]
+        worse = [
+            plain(f"{g.column}: {g.group}") for g in result.exposures if g.tpr is not None and g.tpr.low > everybody
+        ]
         if worse:
             steps.append(f"**Look at the groups that are more exposed than the rest first:** {', '.join(worse)}.")
     elif result.verdict.level == "not_found":

@@ -147,9 +147,7 @@ def build_adult() -> pa.Table:
 
 def write(table: pa.Table, path: Path) -> None:
     """Write a table; the same pyarrow writes the same bytes."""
-    pq.write_table(
-        table, path, compression="zstd", compression_level=19, version="2.6", write_statistics=False
-    )
+    pq.write_table(table, path, compression="zstd", compression_level=19, version="2.6", write_statistics=False)
 
 
 def difference(table: pa.Table, path: Path) -> str:

@@ -104,3 +104,12 @@ def test_words_that_no_report_may_use():
     claim = re.compile(r"\bis (anonymous|safe|compliant)\b", re.IGNORECASE)
     for path in [PACKAGE / "story.py", PACKAGE / "risk" / "verdict.py", *sorted((ROOT / "templates").glob("*.ipynb"))]:
         assert not claim.search(path.read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_tools_find_nothing(command):
+    tool = Path(sys.executable).with_name(command[0])
+    if not tool.exists():
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

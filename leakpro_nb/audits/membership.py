@@ -182,7 +182,9 @@ def prepare(
         num_shadows = 0
     if num_shadows == 0 and challenger.shadows is None and len(needs_shadows) == len(chosen):
         raise InputError(
-            "attacks", ", ".join(chosen), "all of them need shadow models and there are none; add population, or a recipe"
+            "attacks",
+            ", ".join(chosen),
+            "all of them need shadow models and there are none; add population, or a recipe",
         )
     challenger.check(needs_recipe=num_shadows > 0)
     return Plan(

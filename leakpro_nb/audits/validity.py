@@ -142,7 +142,10 @@ def null_audit(view: View, attacks: Mapping[str, Attack], outcomes: Mapping[str,
             intervals[name] = [auc, low, high]
     if not intervals:
         return Check(
-            name="null_audit", title=title, passed=None, sentence="Not tested: no attack could play against a shadow model."
+            name="null_audit",
+            title=title,
+            passed=None,
+            sentence="Not tested: no attack could play against a shadow model.",
         )
     wrong = {name: values for name, values in intervals.items() if not values[1] <= 0.5 <= values[2]}
     if wrong:

@@ -97,9 +97,7 @@ class Dataset:
         categories = [column for column in self.frame if column not in numbers]
         code_book = [sorted(self.frame[column].dropna().unique()) for column in categories]
         # keep_empty_features: a number missing in all fitted rows must not change the width.
-        fill_and_scale = make_pipeline(
-            SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
-        )
+        fill_and_scale = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
         one_hot = OneHotEncoder(categories=code_book, handle_unknown="ignore", sparse_output=False)
         return ColumnTransformer(
             [("numbers", fill_and_scale, numbers), ("categories", one_hot, categories)],
@@ -134,8 +132,7 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td><code>{html.escape(column)}</code></td>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            f"<tr><td><code>{html.escape(column)}</code></td><td style='text-align:left'>{html.escape(text)}</td></tr>"
             for column, text in self.columns.items()
         )
         return (

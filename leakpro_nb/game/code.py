@@ -47,7 +47,7 @@ def fingerprint_of(*things: Any) -> str:
     """Return a hash that changes when one of ``things``, or code or data that it uses, changes.
 
     Functions and classes count by their byte code, not their source: comments change nothing, and a file edited after
-    it was loaded cannot pass for the code in memory. Installed packages count by name alone.
+    it was loaded cannot pass for the code in memory. Installed packages count by name and version.
     """
     walk = _Walk()
     for thing in things:
@@ -79,6 +79,12 @@ def is_users(module: str | None) -> bool:
         return True
     file = getattr(loaded, "__file__", None)
     return file is not None and not _in_library(file)
+
+
+def _versioned(module: str) -> str:
+    """Return the name of an installed module with the version of its package, which may train differently."""
+    package = sys.modules.get(module.partition(".")[0])
+    return f"{module} {getattr(package, '__version__', '')}"
 
 
 class _Walk:
@@ -134,7 +140,7 @@ class _Walk:
         elif isinstance(thing, property):
             parts = (thing.fget, thing.fset)
         elif isinstance(thing, ModuleType):
-            self.add("module", "" if is_users(thing.__name__) else thing.__name__)
+            self.add("module", "" if is_users(thing.__name__) else _versioned(thing.__name__))
             return
         elif hasattr(thing, "__array__") or hasattr(thing, "iloc"):
             from leakpro_nb.game.records import hash_array
@@ -159,7 +165,7 @@ class _Walk:
 
     def _name(self, kind: type) -> None:
         # a user's module is named after its path, which may change: its code counts instead
-        self.add("" if is_users(kind.__module__) else kind.__module__, kind.__qualname__)
+        self.add("" if is_users(kind.__module__) else _versioned(kind.__module__), kind.__qualname__)
 
     def _network(self, net: Any) -> None:
         self.add(repr(net))
@@ -186,7 +192,7 @@ class _Walk:
 
     def _function(self, function: FunctionType) -> None:
         if not is_users(function.__module__):
-            self.add(function.__module__, function.__qualname__)
+            self.add(_versioned(function.__module__), function.__qualname__)
             return
         self._code(function.__code__)
         self.visit(function.__defaults__)

@@ -48,7 +48,7 @@ class Recipe:
         As in ``torch.optim``; ``momentum`` is used by ``"sgd"`` alone.
     train
         Your own training function ``(records, seed) -> model``, for whatever the above cannot say.
-        ``records`` has ``X`` and ``y``; the model may be anything that ``Target(model=…)`` accepts.
+        ``records`` has ``X`` and ``y``; the model may be a torch module, a scikit-learn classifier or a function.
     """
 
     make: Callable[[], Any] | Any | None = None

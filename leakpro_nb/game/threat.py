@@ -136,6 +136,7 @@ class ThreatModel(BaseModel):
             population_references=(
                 references.select(slice(None), population) if references and grants_population else None
             ),
+            knows_candidates="candidates" in self.knowledge,
             model=target.model if self.access == "white_box" else None,
         )
 

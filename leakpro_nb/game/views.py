@@ -90,8 +90,9 @@ class View:
         The attacker's own models on the same records, if the threat model lets them train any.
     population, population_labels, population_references
         The same for records that the attacker knows to be outside the target's training set.
-    oracle
-        Knowledge granted for the sake of the audit that no real attacker has; the report names it.
+    knows_candidates
+        Whether the attacker had the records in question before training the references. If not, what references that
+        trained on them say is not the attacker's to use: they cannot rehearse.
     """
 
     access: Access
@@ -102,11 +103,16 @@ class View:
     population_labels: np.ndarray | None = field(default=None, repr=False)
     population_references: References | None = field(default=None, repr=False)
     model: Any = field(default=None, repr=False)
-    oracle: tuple[str, ...] = ()
+    knows_candidates: bool = True
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def rehearsal(self) -> References | None:
+        """The references that may play the target for practice, with known membership; ``None`` if none may."""
+        return self.references if self.knows_candidates else None
 
     def require(self, access: Access) -> None:
         """Raise ``AccessDenied`` unless the view grants ``access``."""

@@ -174,4 +174,3 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         rule=rule,
         values={**values, "records_needed": needed},
     )
-

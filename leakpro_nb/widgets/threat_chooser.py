@@ -205,7 +205,9 @@ def _form() -> list[dict[str, Any]]:
     for name in _CHOICES:
         question, answer = answers[name]
         # The report's sentence about the prior ends with the number, which here is for the user to enter.
-        options = list(_OPTIONS[name].items()) if name in _OPTIONS else [("prior", answer.removesuffix("50 %").rstrip())]
+        options = (
+            list(_OPTIONS[name].items()) if name in _OPTIONS else [("prior", answer.removesuffix("50 %").rstrip())]
+        )
         groups.append(
             {"name": name, "kind": _KINDS[name], "question": question, "hint": _HINTS[name], "options": options}
         )

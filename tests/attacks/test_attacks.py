@@ -163,6 +163,13 @@ def test_offline_a_is_chosen_without_the_audited_membership():
     assert Rmia(mode="offline").run(view).notes["a"] == tune_offline_a(view)
 
 
+def test_who_did_not_have_the_records_beforehand_cannot_practise_on_them():
+    view, _ = simulate(effect=1.0)
+    stranger = dataclasses.replace(view, knows_candidates=False, _cache={})
+    assert tune_offline_a(stranger) is None
+    assert Rmia(mode="offline").run(stranger).notes["a chosen on"].startswith("default")
+
+
 def test_offline_a_falls_back_to_the_papers_value_with_two_references():
     view, _ = simulate(effect=1.0, models=2)
     assert tune_offline_a(view) is None

@@ -121,9 +121,7 @@ def _mean_over_targets(meter, score):
         others = [m for m in range(10) if m not in (t, t ^ 1)]
         member = meter["member"][t]
         scores = score(meter["signals"][t], meter["signals"][others], meter["member"][others])
-        rows.append(
-            [roc_auc_score(member, scores)] + [tpr_at_fpr(scores, member, fpr)[0].tpr for fpr in (0.01, 0.001)]
-        )
+        rows.append([roc_auc_score(member, scores)] + [tpr_at_fpr(scores, member, fpr)[0].tpr for fpr in (0.01, 0.001)])
     return np.mean(rows, axis=0)
 
 

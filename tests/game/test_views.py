@@ -254,10 +254,10 @@ def test_threat_models_load(tmp_path):
 
 
 REFUSED = {
-    "gap": ((), "who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$"),
+    "gap": ((), r"who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$"),
     "population": (
         ("recipe",),
-        "who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$",
+        r"who knows the right answer \(label\) for each person .*; the threat model's knowledge lacks labels$",
     ),
     "lira": (("labels", "recipe"), "who knows the full record of each person .*knowledge lacks candidates$"),
     "lira_offline": (("labels",), "who knows how the model was trained.*knowledge lacks recipe$"),

@@ -13,8 +13,19 @@ FORBIDDEN = re.compile(r"\b(anonymous|safe|compliant|guarantee)", re.IGNORECASE)
 
 
 def decide(*counts, failed=(), fpr=0.01, checks=()):
-    findings = [Finding(f"attack_{i}", f"attack {i}", h / n1, belief_gain(h, n1, f, n0)) for i, (h, n1, f, n0) in enumerate(counts)]
-    return verdict(findings, failed_gates=list(failed), failed_checks=list(checks), fpr=fpr, prior=0.5, level=0.95, subjects="patients")
+    findings = [
+        Finding(f"attack_{i}", f"attack {i}", h / n1, belief_gain(h, n1, f, n0))
+        for i, (h, n1, f, n0) in enumerate(counts)
+    ]
+    return verdict(
+        findings,
+        failed_gates=list(failed),
+        failed_checks=list(checks),
+        fpr=fpr,
+        prior=0.5,
+        level=0.95,
+        subjects="patients",
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,9 @@ def test_any_failed_check_forbids_an_all_clear_but_not_a_finding():
     assert decide((1000, 5000, 50, 5000), checks=["Ties."]).level == "demonstrated"
 
 
-@pytest.mark.parametrize(("non_members", "words"), [(60, "at least 100 records"), (5000, "could run"), (None, "could run")])
+@pytest.mark.parametrize(
+    ("non_members", "words"), [(60, "at least 100 records"), (5000, "could run"), (None, "could run")]
+)
 def test_without_a_figure_it_says_whether_records_or_attacks_are_lacking(non_members, words):
     decision = verdict([], failed_gates=[], fpr=0.01, prior=0.5, level=0.95, non_members=non_members)
     assert words in decision.sentence

@@ -87,7 +87,7 @@ class Base:
             tuned = tune_offline_scale(view, signal)
             scale = DEFAULT_SCALE if tuned is None else tuned
             notes["scale"] = scale
-            notes["scale chosen on"] = "default: too few shadow models" if tuned is None else "shadow models"
+            notes["scale chosen on"] = "default: no shadow models to practise on" if tuned is None else "shadow models"
         return Scores(base_offline(*seen, scale), notes)
 
 
@@ -139,4 +139,4 @@ def tune_offline_scale(
         mean_out = log_mean_probability(seen.references, ~seen.trained_on)
         return seen.target - np.multiply.outer(np.array(grid), mean_out)
 
-    return choose(view.references, view.signal(signal or log_confidence(1.0)).audit, grid, scores)
+    return choose(view.rehearsal, view.signal(signal or log_confidence(1.0)).audit, grid, scores)

@@ -91,7 +91,9 @@ class Combined:
             return Scores(rank_average(seen), {"learner": "ranks"})
         practice = _practice(references, seen)
         if not practice:
-            return Scores(rank_average(seen), {"learner": "ranks", "because": "no reference model could play the target"})
+            return Scores(
+                rank_average(seen), {"learner": "ranks", "because": "no reference model could play the target"}
+            )
         try:
             model = fit(practice, self.learner)
         except ValueError:  # scikit-learn's word for records of one kind only, or none, that can be scored

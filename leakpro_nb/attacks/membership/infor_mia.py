@@ -73,7 +73,7 @@ class InforMia:
         if self.mode == "offline":
             a = self.a if self.a is not None else tune_offline_a(view, signal=function)
             if self.a is None:
-                notes["a chosen on"] = "default: too few shadow models" if a is None else "shadow models"
+                notes["a chosen on"] = "default: no shadow models to practise on" if a is None else "shadow models"
                 a = DEFAULT_A if a is None else a
                 notes["a"] = a
         signal = view.signal(function)

@@ -114,7 +114,7 @@ class Rmia:
         if self.mode == "offline" and a is None:
             a = tune_offline_a(view, signal=function, trim=self._trim)
             notes["a"] = DEFAULT_A if a is None else a
-            notes["a chosen on"] = "default: too few shadow models" if a is None else "shadow models"
+            notes["a chosen on"] = "default: no shadow models to practise on" if a is None else "shadow models"
             a = DEFAULT_A if a is None else a
         ratio = self._ratio(signal.audit, a, population=False)
         if self.score == "ratio":
@@ -231,4 +231,4 @@ def tune_offline_a(
         mean_out = reference_probability(seen.references, seen.trained_on, 1.0, trim=trim)
         return np.stack([rmia_ratio(seen.target, _offline(mean_out, a)) for a in grid])
 
-    return choose(view.references, view.signal(signal).audit, grid, scores)
+    return choose(view.rehearsal, view.signal(signal).audit, grid, scores)

@@ -12,7 +12,8 @@ from leakpro_nb.game.models.outputs import to_logits
 
 __all__ = ["class_codes", "load_skops", "predict_sklearn"]
 
-# fitted trees and optimiser states: arrays of numbers, no code, yet not on skops' own list of trusted types
+# fitted trees and optimiser states: arrays of numbers that run no code, yet not on skops' own list of trusted types;
+# a tree forged to point outside its own arrays could still crash the process
 _PLAIN_DATA = frozenset(
     {
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
