@@ -174,47 +174,46 @@ def scores(result: Result, values: Mapping[str, np.ndarray], member: np.ndarray)
     return Picture(draw_scores(chosen, member, threshold=point.threshold if point else None), alt, reading)
 
 
-def draw_exposures(groups: Sequence[Exposure], fpr: float, ax: Axes | None = None) -> Axes:
-    """Draw the share of identified members per subgroup with its interval."""
+def draw_exposures(groups: Sequence[Exposure], ax: Axes | None = None) -> Axes:
+    """Draw the AUC within each subgroup with its interval."""
     ax = ax or new_axes(6.3, 0.8 + 0.2 * len(groups))
     for y, group in enumerate(groups):
-        if group.tpr is None:
+        if group.auc is None:
             continue
-        ax.plot([100 * group.tpr.low, 100 * group.tpr.high], [y, y], color="#0072B2", linewidth=2.5, alpha=0.5)
-        ax.plot(100 * group.tpr.value, y, "o", color="#0072B2", markersize=5)
-    ax.axvline(100 * fpr, color="#666666", linewidth=1, linestyle=(0, (2, 2)))
+        ax.plot([group.auc.low, group.auc.high], [y, y], color="#0072B2", linewidth=2.5, alpha=0.5)
+        ax.plot(group.auc.value, y, "o", color="#0072B2", markersize=5)
+    ax.axvline(0.5, color="#666666", linewidth=1, linestyle=(0, (2, 2)))
     ax.set_yticks(range(len(groups)), [_name(group) for group in groups], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlim(left=0)
-    ax.set_xlabel("Identified members of the group, in % (dotted line: guessing)")
+    ax.set_xlabel("AUC within the group (dotted line: guessing, 1: certainty)")
     return ax
 
 
 def exposures(result: Result) -> Picture | None:
-    """Return the picture of exposure by subgroup, or ``None`` when no group was large enough."""
-    shown = [group for group in result.exposures if group.tpr is not None]
+    """Return the picture of exposure by subgroup, or ``None`` when no group was large enough.
+
+    It compares AUCs: their intervals hold in small groups too, where a threshold for few false alarms would itself be
+    decided by a handful of people.
+    """
+    shown = [group for group in result.exposures if group.auc is not None]
     if not shown:
         return None
-    fpr = float(result.parameters.get("headline_fpr", 0.01))
-    parts = [f"{_name(g)}: {share(g.tpr.value)}" for g in shown if g.tpr is not None]
-    alt = f"Share of identified members per group at a false-alarm rate of {share(fpr)}. " + "; ".join(parts) + "."
-    top = max(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
-    bottom = min(shown, key=lambda g: g.tpr.value if g.tpr else 0.0)
-    assert top.tpr is not None
-    assert bottom.tpr is not None
-    apart = top.tpr.low > bottom.tpr.high
-    reading = (
-        f"*How to read it: each group has its own threshold, at which no more than {share(fpr)} of its non-members are accused. "
-        + (
-            f"Most exposed: {plain(_name(top))}, where {share(top.tpr.value)} are identified; least exposed: "
-            f"{plain(_name(bottom))}, {share(bottom.tpr.value)}. Their intervals, which hold jointly for all groups, do not "
-            "overlap.*"
-            if apart
-            else "The lines show the uncertainty, jointly for all groups; those of the most and the least exposed group overlap, "
-            "so the groups may not differ at all.*"
-        )
+    ranked = sorted(((group.auc, group) for group in shown if group.auc is not None), key=lambda pair: pair[0].value)
+    (least, bottom), (most, top) = ranked[0], ranked[-1]
+    alt = "AUC of the strongest attack within each group. " + "; ".join(
+        f"{_name(group)}: {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})" for auc, group in ranked
     )
-    return Picture(draw_exposures(shown, fpr), alt, reading)
+    between = (
+        f"most exposed: {plain(_name(top))} (AUC {most.value:.2f}); least exposed: {plain(_name(bottom))} (AUC "
+        f"{least.value:.2f}); their intervals do not overlap.*"
+        if most.low > least.high
+        else "those of the most and the least exposed group overlap, so the groups may not differ at all.*"
+    )
+    reading = (
+        "*How to read it: the attack is judged within each group, so that a group which is merely easier does not count as "
+        f"exposed. The lines show the uncertainty, jointly for all groups; {between}"
+    )
+    return Picture(draw_exposures(shown), f"{alt}.", reading)
 
 
 def _name(group: Exposure) -> str:

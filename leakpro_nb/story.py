@@ -162,7 +162,7 @@ def _tpr_cell(point: TprAtFpr) -> str:
 
 
 def _bare(value: float) -> str:
-    return share(value).removesuffix(" %")
+    return share(value).removesuffix(" %").replace("under ", "<").replace("over ", ">")
 
 
 def most_exposed(result: Result) -> Any:
@@ -233,9 +233,12 @@ def advice(result: Result) -> Any:
                 "**Show less.** Answering with the class alone instead of confidence scores makes attacks harder; run this "
                 "audit again with `access: labels` to see by how much."
             )
-        everybody = result.verdict.values.get("tpr", 1.0)
+        strongest = next((a for a in result.attacks if a.name == result.parameters.get("strongest")), None)
+        overall = strongest.measure("auc") if strongest else None
         worse = [
-            plain(f"{g.column}: {g.group}") for g in result.exposures if g.tpr is not None and g.tpr.low > everybody
+            plain(f"{group.column}: {group.group}")
+            for group in result.exposures
+            if group.auc is not None and overall is not None and group.auc.low > overall.value
         ]
         if worse:
             steps.append(f"**Look at the groups that are more exposed than the rest first:** {', '.join(worse)}.")

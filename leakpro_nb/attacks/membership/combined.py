@@ -55,7 +55,7 @@ class Combined:
         also used with fewer than four references.
     """
 
-    title: ClassVar[str] = "Combined (learnt on shadow models)"
+    title: ClassVar[str] = "Combined"
     paper: ClassVar[str] = "after Shokri et al., S&P 2017"
     idea: ClassVar[str] = (
         "The attacker practises on look-alike models, whose training records they know, how much to trust each of "
