@@ -476,7 +476,7 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
         scores, truth = outcome.scores.values[known], member[known]
         if truth.all() or not truth.any() or plan.headline_fpr * (~truth).sum() < 1:
             continue
-        point, _, _ = tpr_at_fpr(scores, truth, plan.headline_fpr)
+        point, (low, high), _ = tpr_at_fpr(scores, truth, plan.headline_fpr, level)
         gain = belief_gain(
             point.hits,
             point.members,
@@ -485,7 +485,7 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
             prior=plan.threat.prior,
             level=level,
         )
-        findings.append(Finding(name, outcome.title, point.tpr, gain))
+        findings.append(Finding(name, outcome.title, point.tpr, low, high, gain))
     return findings
 
 

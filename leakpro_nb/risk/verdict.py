@@ -32,11 +32,13 @@ class Levels:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one attack reached at the false-positive rate fixed beforehand."""
+    """What one attack reached at the false-positive rate fixed beforehand: its TPR with an interval, and its gain."""
 
     name: str
     title: str
     tpr: float
+    tpr_low: float
+    tpr_high: float
     gain: BeliefGain
 
 
@@ -118,6 +120,8 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         "attack_name": best.name,
         "fpr": fpr,
         "tpr": best.tpr,
+        "tpr_low": best.tpr_low,
+        "tpr_high": best.tpr_high,
         "precision": best.gain.precision,
         "precision_low": best.gain.precision_low,
         "precision_high": best.gain.precision_high,
@@ -128,10 +132,11 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         "levels_version": levels.version,
     }
     accuse = (
-        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} of the {plain(subjects)} whose "
-        f"records trained the model. Someone accused this way was truly in the training data with a probability of "
-        f"{share(best.gain.precision)} (between {share(best.gain.precision_low)} and {share(best.gain.precision_high)} with "
-        f"{share(1 - (1 - level) * len(findings))} confidence); before the attack it was {share(prior)}."
+        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} ({share(best.tpr_low)} to "
+        f"{share(best.tpr_high)}) of the {plain(subjects)} whose records trained the model. Someone accused this way was "
+        f"truly in the training data with a probability of {share(best.gain.precision)} ({share(best.gain.precision_low)} to "
+        f"{share(best.gain.precision_high)}); before the attack it was {share(prior)}. The ranges hold with "
+        f"{share(1 - (1 - level) * len(findings))} confidence for all attacks together."
     )
     if best.gain.low > levels.limited:
         return Verdict(level="demonstrated", headline="Leakage demonstrated", sentence=accuse, rule=rule, values=values)
