@@ -195,9 +195,9 @@ def meaning(result: Result) -> Any:
     values, subjects = verdict.values, plain(result.target.subjects)
     parts = [f"**{verdict.headline}.** {verdict.sentence}"]
     if "tpr" in values and verdict.level in ("demonstrated", "limited"):
-        expected = round(values["tpr"] * result.target.members)
+        expected, low, high = (round(values[key] * result.target.members) for key in ("tpr", "tpr_low", "tpr_high"))
         parts.append(
-            f"On this data set that is about {expected:,} of {result.target.members:,} {subjects}. To be found in the training "
+            f"On this data set that is about {expected:,} ({low:,} to {high:,}) of {result.target.members:,} {subjects}. To be found in the training "
             "data says something about a person whenever the data set itself does: membership in a hospital's data reveals "
             "that someone was treated there."
         )
