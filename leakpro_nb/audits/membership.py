@@ -71,6 +71,9 @@ DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0)
 
 log = logging.getLogger(__name__)
 
+YES_OR_NO = 2
+"""Distinct scores of an attack that accuses or does not, without saying how surely."""
+
 BAND_POINTS = 300
 """Points to which a ROC curve is thinned for the result file; measures use the full curve."""
 
@@ -474,9 +477,13 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
         assert outcome.scores is not None
         known = ~np.isnan(outcome.scores.values)
         scores, truth = outcome.scores.values[known], member[known]
-        if truth.all() or not truth.any() or plan.headline_fpr * (~truth).sum() < 1:
+        if truth.all() or not truth.any():
             continue
-        point, (low, high), _ = tpr_at_fpr(scores, truth, plan.headline_fpr, level)
+        # an attack that only says yes or no has one operating point, whatever rate was fixed
+        fpr = plan.headline_fpr if ties(scores)[0] != YES_OR_NO else float((scores == scores.max())[~truth].mean())
+        if fpr == plan.headline_fpr and fpr * (~truth).sum() < 1:
+            continue
+        point, (low, high), _ = tpr_at_fpr(scores, truth, fpr, level)
         gain = belief_gain(
             point.hits,
             point.members,
@@ -485,7 +492,7 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
             prior=plan.threat.prior,
             level=level,
         )
-        findings.append(Finding(name, outcome.title, point.tpr, low, high, gain))
+        findings.append(Finding(name, outcome.title, point.fpr, point.tpr, low, high, gain))
     return findings
 
 

@@ -32,10 +32,14 @@ class Levels:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one attack reached at the false-positive rate fixed beforehand: its TPR with an interval, and its gain."""
+    """What one attack reached at the false-positive rate fixed beforehand: its TPR with an interval, and its gain.
+
+    ``fpr`` is the rate realised: above the one fixed for an attack that only says yes or no.
+    """
 
     name: str
     title: str
+    fpr: float
     tpr: float
     tpr_low: float
     tpr_high: float
@@ -85,7 +89,7 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
     """
     levels = levels or load_levels()
     rule = (
-        f"At a false-positive rate of at most {share(fpr)} and a prior of {share(prior)}, an accusation raises the attacker's "
+        f"At a false-positive rate of at most {share(fpr)} (for an attack that only says yes or no: at its own) and a prior of {share(prior)}, an accusation raises the attacker's "
         f"belief by the gain G = (precision - prior) / (1 - prior). Inconclusive, whatever the figures: one of the checks on "
         f"whether the groups differ by themselves, whether the attacks invent leakage, and whether the shadow models know the "
         f"truth has failed. Demonstrated: the lower confidence bound of G is above {levels.limited}; limited: above "
@@ -119,6 +123,7 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         "attack": best.title,
         "attack_name": best.name,
         "fpr": fpr,
+        "fpr_realised": best.fpr,
         "tpr": best.tpr,
         "tpr_low": best.tpr_low,
         "tpr_high": best.tpr_high,
@@ -132,7 +137,7 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         "levels_version": levels.version,
     }
     accuse = (
-        f"An attacker who accepts one false alarm in {1 / fpr:,.0f} picks out {share(best.tpr)} ({share(best.tpr_low)} to "
+        f"{_price(best.fpr, fpr)} picks out {share(best.tpr)} ({share(best.tpr_low)} to "
         f"{share(best.tpr_high)}) of the {plain(subjects)} whose records trained the model. Someone accused this way was "
         f"truly in the training data with a probability of {share(best.gain.precision)} ({share(best.gain.precision_low)} to "
         f"{share(best.gain.precision_high)}); before the attack it was {share(prior)}. The ranges hold with "
@@ -179,3 +184,9 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         rule=rule,
         values={**values, "records_needed": needed},
     )
+
+
+def _price(realised: float, fixed: float) -> str:
+    if realised > fixed:
+        return f"An attacker who wrongly accuses {share(realised)} of the others, the least that this attack can do,"
+    return f"An attacker who accepts one false alarm in {1 / fixed:,.0f}"

@@ -14,7 +14,7 @@ FORBIDDEN = re.compile(r"\b(anonymous|safe|compliant|guarantee)", re.IGNORECASE)
 
 def decide(*counts, failed=(), fpr=0.01, checks=()):
     findings = [
-        Finding(f"attack_{i}", f"attack {i}", h / n1, 0.0, 1.0, belief_gain(h, n1, f, n0))
+        Finding(f"attack_{i}", f"attack {i}", f / n0, h / n1, 0.0, 1.0, belief_gain(h, n1, f, n0))
         for i, (h, n1, f, n0) in enumerate(counts)
     ]
     return verdict(
