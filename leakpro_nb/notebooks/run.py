@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -279,16 +280,24 @@ def _papermill(
 
     # A source checkout that was never installed has no entry points.
     papermill.engines.papermill_engines.register("leakpro", LeakproEngine)
-    papermill.execute_notebook(
-        _verbatim(template.path),
-        _verbatim(notebook),
-        parameters,
-        engine_name="leakpro",
-        kernel_name="python3",
-        language="python",
-        progress_bar=_bar(template) if progress else False,
-        timeout=timeout,
-    )
+    talk = logging.getLogger("papermill")
+    level = talk.level
+    talk.setLevel(
+        logging.ERROR
+    )  # it warns of parameters with "|" in their type, which it cannot read; we have read them
+    try:
+        papermill.execute_notebook(
+            _verbatim(template.path),
+            _verbatim(notebook),
+            parameters,
+            engine_name="leakpro",
+            kernel_name="python3",
+            language="python",
+            progress_bar=_bar(template) if progress else False,
+            timeout=timeout,
+        )
+    finally:
+        talk.setLevel(level)
 
 
 def _verbatim(path: Path) -> str:
