@@ -31,7 +31,7 @@ __all__ = [
     "write_atomically",
 ]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MIME_TYPE = "application/vnd.leakpro.result+json"
 """MIME type under which a finished notebook carries its own result (its last output)."""
 
@@ -125,6 +125,7 @@ class Exposure(_Model):
     non_members: int
     auc: Interval | None = None
     tpr: Interval | None = None
+    usage: Interval | None = None
 
 
 class TargetCard(_Model):
@@ -133,8 +134,8 @@ class TargetCard(_Model):
     name: str
     kind: str
     subjects: str = "people"
-    members: int
-    non_members: int
+    members: int | None
+    non_members: int | None
     population: int = 0
     classes: int | None = None
     features: int | None = None
@@ -159,7 +160,10 @@ class Verdict(_Model):
 
 
 class Result(_Model):
-    """Everything one audit found out; ``result.json`` is this, and nothing else."""
+    """Everything one audit found out; ``result.json`` is this, and nothing else.
+
+    ``extras`` holds what only one template has, by name, as plain JSON.
+    """
 
     schema_version: str = SCHEMA_VERSION
     package_version: str
@@ -172,6 +176,7 @@ class Result(_Model):
     checks: list[Check] = Field(default_factory=list)
     exposures: list[Exposure] = Field(default_factory=list)
     most_exposed: list[dict[str, Any]] = Field(default_factory=list)
+    extras: dict[str, Any] = Field(default_factory=dict)
     verdict: Verdict
     warnings: list[str] = Field(default_factory=list)
     environment: dict[str, Any] = Field(default_factory=dict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,29 +19,20 @@ import numpy as np
 
 import leakpro_nb
 from leakpro_nb.attacks import Attack, NotApplicable, Scores, create, title_of
-from leakpro_nb.audits import exposure, validity
+from leakpro_nb.audits import common, exposure, validity
 from leakpro_nb.errors import AccessDenied, InputError
 from leakpro_nb.game.models import kind_of
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.threat import ThreatModel
 from leakpro_nb.game.views import View
 from leakpro_nb.measures import (
-    auc_interval,
     belief_gain,
-    best_threshold,
-    clopper_pearson,
-    roc,
     ties,
     tpr_at_fpr,
 )
 from leakpro_nb.results import (
     AttackResult,
-    Curve,
-    Interval,
-    Measure,
     Result,
-    TargetCard,
-    TprAtFpr,
     write_atomically,
 )
 from leakpro_nb.risk import Finding, verdict
@@ -73,9 +63,6 @@ log = logging.getLogger(__name__)
 
 YES_OR_NO = 2
 """Distinct scores of an attack that accuses or does not, without saying how surely."""
-
-BAND_POINTS = 300
-"""Points to which a ROC curve is thinned for the result file; measures use the full curve."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +162,13 @@ def prepare(
         "num_shadows": num_shadows, "shadow_size": shadow_size, "fprs": list(fprs), "headline_fpr": headline_fpr,
         "confidence": confidence, "seed": seed, "reveal_records": reveal_records,
     }  # fmt: skip
-    _check_numbers(num_shadows, shadow_size, fprs, headline_fpr, confidence, seed, workers)
+    common.check_count("num_shadows", num_shadows)
+    if shadow_size not in ("half", "target"):
+        raise InputError("shadow_size", shadow_size, "use half or target")
+    common.check_fprs(fprs, headline_fpr)
+    common.check_confidence(confidence)
+    common.check_seed(seed)
+    common.check_workers(workers)
     chosen, refused = _choose(attacks, attack_options or {}, model)
     challenger = Target.load(target)
     needs_shadows = [name for name, each in chosen.items() if each.references > 0]
@@ -199,32 +192,6 @@ def prepare(
 def preflight(**parameters: Any) -> None:
     """Check the parameters of the template, as ``prepare`` does, for callers that start a notebook."""
     prepare(**parameters)
-
-
-def _check_numbers(
-    num_shadows: int,
-    size: str,
-    fprs: Sequence[float],
-    headline: float,
-    level: float,
-    seed: int,
-    workers: int | None,
-) -> None:
-    if isinstance(num_shadows, bool) or not isinstance(num_shadows, (int, np.integer)) or num_shadows < 0:
-        raise InputError("num_shadows", num_shadows, "use an integer of at least 0, for example 16")
-    if size not in ("half", "target"):
-        raise InputError("shadow_size", size, "use half or target")
-    for fpr in fprs:
-        if not 0 <= fpr < 1:
-            raise InputError("fprs", fpr, "false-positive rates lie between 0 and 1, for example 0.01")
-    if not 0 < headline < 1:
-        raise InputError("headline_fpr", headline, "use a rate between 0 and 1, for example 0.01")
-    if not 0.5 <= level < 1:
-        raise InputError("confidence", level, "use a level from 0.5 to below 1, for example 0.95")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError("seed", seed, "use an integer of at least 0")
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise InputError("workers", workers, "use an integer of at least 1, or None for one per core")
 
 
 def _choose(
@@ -262,7 +229,7 @@ def train(plan: Plan, *, progress: bool = True) -> Shadows:
 
 def observe(plan: Plan, shadows: Shadows) -> View:
     """Return what the attacker sees, and nothing more."""
-    return plan.threat.reveal(plan.target, shadows)
+    return plan.threat.reveal(plan.target, shadows, seed=plan.seed)
 
 
 def attack(plan: Plan, view: View) -> dict[str, Outcome]:
@@ -318,7 +285,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
         package_version=leakpro_nb.__version__,
         template="membership",
         question=QUESTION,
-        target=_card(plan),
+        target=common.card(plan.target),
         threat_model=plan.threat.model_dump(mode="json"),
         parameters={
             **plan.asked,
@@ -332,7 +299,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
         most_exposed=exposure.with_values(plan.target, most_exposed) if plan.reveal_records else most_exposed,
         verdict=decision,
         warnings=[check.sentence for check in failed],
-        environment=_environment(plan),
+        environment=common.environment(plan.seed),
         started=plan.started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -353,9 +320,7 @@ def save(plan: Plan, result: Result, outcomes: Mapping[str, Outcome]) -> Path:
 
 
 def _truth(plan: Plan) -> np.ndarray:
-    members = plan.target.records.members
-    assert members is not None
-    return members[plan.target.records.audited]
+    return plan.target.members[plan.target.records.audited]
 
 
 def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) -> AttackResult:
@@ -375,100 +340,21 @@ def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) ->
     known = ~np.isnan(scores)
     scored, truth = scores[known], member[known]
     distinct, largest = ties(scored)
-    common: dict[str, Any] = {
+    known_so_far: dict[str, Any] = {
         "name": name, "title": outcome.title, "paper": paper, "parameters": {**parameters, **outcome.scores.notes},
         "records_scored": int(known.sum()), "records_unscored": int((~known).sum()), "distinct_scores": distinct,
         "largest_tie": largest, "cpu_seconds": outcome.cpu_seconds,
     }  # fmt: skip
     if truth.all() or not truth.any():
-        return AttackResult(**common, status="failed", reason="it could score only one side, members or non-members")
-    return AttackResult(
-        **common,
-        measures=_measures(scored, truth, plan.confidence),
-        tpr_at_fpr=[_tpr_at_fpr(scored, truth, fpr, plan.confidence) for fpr in plan.fprs],
-        curve=_curve(scored, truth, plan.confidence),
-    )
-
-
-def _measures(scores: np.ndarray, member: np.ndarray, level: float) -> list[Measure]:
-    auc, low, high = auc_interval(scores, member, level)
-    best = best_threshold(scores, member)
-    # balanced accuracy at the best threshold is an optimum over thresholds: its interval must cover that search
-    width = _dkw(best.members, level) + _dkw(best.non_members, level)
-    balanced = (1 + best.tpr - best.fpr) / 2
-    return [
-        Measure(
-            name="auc",
-            label="AUC",
-            interval=Interval(value=auc, low=low, high=high, level=level, method="DeLong, logit scale"),
-            baseline=0.5,
-        ),
-        Measure(
-            name="balanced_accuracy",
-            label="Balanced accuracy at the best threshold",
-            interval=Interval(
-                value=balanced,
-                low=max(0.0, balanced - width / 2),
-                high=min(1.0, balanced + width / 2),
-                level=level,
-                method="Dvoretzky-Kiefer-Wolfowitz band",
-            ),
-            baseline=0.5,
-        ),
-        Measure(
-            name="advantage",
-            label="Advantage (largest TPR - FPR)",
-            interval=Interval(
-                value=best.tpr - best.fpr,
-                low=max(0.0, best.tpr - best.fpr - width),
-                high=min(1.0, best.tpr - best.fpr + width),
-                level=level,
-                method="Dvoretzky-Kiefer-Wolfowitz band",
-            ),
-            baseline=0.0,
-        ),
-    ]
-
-
-def _dkw(n: int, level: float) -> float:
-    """Half-width of the band around an empirical distribution of ``n`` values; two bands share the error."""
-    return float(np.sqrt(np.log(2 / ((1 - level) / 2)) / (2 * n)))
-
-
-def _tpr_at_fpr(scores: np.ndarray, member: np.ndarray, fpr: float, level: float) -> TprAtFpr:
-    non_members = int((~member).sum())
-    if 0 < fpr * non_members < 1:
-        return TprAtFpr(
-            fpr=fpr,
-            resolvable=False,
-            reason=f"not resolvable with {non_members:,} non-members; the smallest rate above 0 is {1 / non_members:.2g}",
+        return AttackResult(
+            **known_so_far, status="failed", reason="it could score only one side, members or non-members"
         )
-    point, tpr, realised = tpr_at_fpr(scores, member, fpr, level)
-    coarse = 0 < fpr * non_members < 3
-    return TprAtFpr(
-        fpr=fpr,
-        resolvable=True,
-        tpr=Interval(value=point.tpr, low=tpr[0], high=tpr[1], level=level, method="Clopper-Pearson"),
-        realised_fpr=Interval(
-            value=point.fpr, low=realised[0], high=realised[1], level=level, method="Clopper-Pearson"
-        ),
-        threshold=point.threshold if np.isfinite(point.threshold) else None,
-        reason=f"coarse: {point.false_alarms} of {non_members:,} non-members decide it" if coarse else "",
+    return AttackResult(
+        **known_so_far,
+        measures=common.figures(scored, truth, plan.confidence),
+        tpr_at_fpr=[common.at_fpr(scored, truth, fpr, plan.confidence) for fpr in plan.fprs],
+        curve=common.curve(scored, truth, plan.confidence),
     )
-
-
-def _curve(scores: np.ndarray, member: np.ndarray, level: float) -> Curve:
-    full = roc(scores, member)
-    steps = np.unique(
-        np.r_[
-            0,
-            np.searchsorted(full.false_alarms, np.geomspace(1, max(2, full.false_alarms[-1]), BAND_POINTS)),
-            np.flatnonzero(full.false_alarms == 0)[-1],
-            len(full.fpr) - 1,
-        ].clip(0, len(full.fpr) - 1)
-    )
-    low, high = clopper_pearson(full.hits[steps], full.hits[-1], level)
-    return Curve(fpr=full.fpr[steps].tolist(), tpr=full.tpr[steps].tolist(), low=low.tolist(), high=high.tolist())
 
 
 def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level: float) -> list[Finding]:
@@ -503,41 +389,3 @@ def _strongest(results: Sequence[AttackResult], decisive: str | None) -> str | N
         return decisive
     by_auc = sorted(ran, key=lambda result: result.measures[0].interval.value if result.measures else 0.0)
     return by_auc[-1].name if by_auc else None
-
-
-def _card(plan: Plan) -> TargetCard:
-    target = plan.target
-    train_accuracy, test_accuracy = target.accuracy()
-    records = target.records
-    members = records.members
-    assert members is not None
-    features = records.X.shape[1:] if hasattr(records.X, "shape") else ()
-    return TargetCard(
-        name=target.name,
-        kind=target.kind,
-        subjects=target.subjects,
-        members=int(members.sum()),
-        non_members=int((records.audited & ~members).sum()),
-        population=int((~records.audited).sum()),
-        classes=target.classes,
-        features=int(np.prod(features)) if features else None,
-        train_accuracy=train_accuracy,
-        test_accuracy=test_accuracy,
-        sensitive=list(target.sensitive),
-        recipe=target.recipe.describe() if target.recipe else "",
-        fingerprint=target.fingerprint()[:16],
-    )
-
-
-def _environment(plan: Plan) -> dict[str, Any]:
-    import sys
-    from importlib.metadata import version
-
-    names = ("numpy", "scipy", "scikit-learn", "torch", "pandas")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version(name) for name in names},
-        "seed": plan.seed,
-        "torch_used": "torch" in sys.modules,
-    }

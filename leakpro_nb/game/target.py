@@ -20,6 +20,7 @@ from leakpro_nb.game.loading import beside, folder_of, load_file
 from leakpro_nb.game.models import Kind, Outputs, ask, kind_of, load_model, predictor, settle, to_logits
 from leakpro_nb.game.models.outputs import as_columns
 from leakpro_nb.game.models.sklearn import class_codes
+from leakpro_nb.game.oracle import Oracle
 from leakpro_nb.game.recipes import Recipe
 from leakpro_nb.game.records import Records, as_array, as_mask, hash_array, take
 from leakpro_nb.game.views import References
@@ -40,7 +41,8 @@ class Target:
         Torch module, scikit-learn classifier, function ``X -> logits or probabilities``, the path of a ``.skops`` file,
         or an array of predictions ``(N, C)`` for the records.
     records
-        All records: members, non-members and, if any, population.
+        All records: members, non-members and, if any, population. Membership may be missing where the question is how
+        many of them are members.
     recipe
         How to train another model like it. Not needed for attacks without shadow models; a scikit-learn classifier is
         its own recipe.
@@ -82,16 +84,25 @@ class Target:
 
             # unfitted: what the target learnt must not travel to where shadow models are trained
             object.__setattr__(self, "recipe", Recipe(clone(self.model)))
+        self._check_sensitive()
+
+    @property
+    def members(self) -> np.ndarray:
+        """(N,) bool: the records that trained the target.
+
+        Raises
+        ------
+        InputError
+            Nobody said which they are.
+        """
         if self.records.members is None:
             raise InputError(
                 "records.members", "missing", "say which records trained the target: a mask of True and False"
             )
-        self._check_sides()
-        self._check_sensitive()
+        return self.records.members
 
     def _check_sides(self) -> None:
-        members, audited = self.records.members, self.records.audited
-        assert members is not None
+        members, audited = self.members, self.records.audited
         sides = {"members": int(members.sum()), "non-members": int((audited & ~members).sum())}
         for side, count in sides.items():
             if count < MIN_SIDE:
@@ -162,6 +173,14 @@ class Target:
             )
         return logits
 
+    @cached_property
+    def oracle(self) -> Oracle | None:
+        """The model, to be asked about any records; ``None`` where only predictions are known."""
+        kind = kind_of(self.model)
+        if kind == "predictions":
+            return None
+        return Oracle(lambda: self.model, self.classes, {kind: self.outputs_of(kind)})
+
     @property
     def classes(self) -> int:
         """Number of classes."""
@@ -183,18 +202,26 @@ class Target:
     def accuracy(self) -> tuple[float, float]:
         """Return the target's accuracy on its members and on the audited non-members."""
         right = self.logits.argmax(axis=1) == self.records.y
-        members = self.records.members
-        assert members is not None
+        members = self.members
         return float(right[members].mean()), float(right[self.records.audited & ~members].mean())
 
-    def check(self, *, needs_recipe: bool = False) -> None:
+    def check(self, *, needs_recipe: bool = False, needs_members: bool = True) -> None:
         """Find everything that can be wrong with model, records and recipe before expensive work starts.
+
+        Parameters
+        ----------
+        needs_recipe
+            Whether shadow models will be trained.
+        needs_members
+            Whether the audit compares members with non-members, so that there must be enough of both.
 
         Raises
         ------
         InputError
             The first thing that is wrong.
         """
+        if needs_members:
+            self._check_sides()
         self._check_missing_values()
         top = int(self.records.y.max())
         if top >= self.classes:

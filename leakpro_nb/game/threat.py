@@ -9,19 +9,31 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.views import _RANK, Access, References, View, floor_logits, one_hot
+from leakpro_nb.game.oracle import Access, one_hot
+from leakpro_nb.game.records import take
+from leakpro_nb.game.views import _RANK, References, View, apply_floor, floor_of
 from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from leakpro_nb.game.target import Target
 
-__all__ = ["ACCESS_IN_WORDS", "KNOWLEDGE_IN_WORDS", "RELEASE_IN_WORDS", "Knowledge", "ThreatModel"]
+__all__ = [
+    "ACCESS_IN_WORDS",
+    "GOAL_IN_WORDS",
+    "KNOWLEDGE_IN_WORDS",
+    "RELEASE_IN_WORDS",
+    "Goal",
+    "Knowledge",
+    "ThreatModel",
+]
 
-Knowledge = Literal["labels", "candidates", "population", "recipe"]
+Knowledge = Literal["labels", "candidates", "population", "recipe", "known_members"]
+Goal = Literal["membership", "range_membership", "dataset_usage", "privacy_budget"]
 
 RELEASE_IN_WORDS = {
     "prediction_api": "the model answers queries over an interface",
@@ -37,7 +49,17 @@ KNOWLEDGE_IN_WORDS = {
     "candidates": "the full record of each person they ask about, before they prepare the attack",
     "population": "records of other, similar people who did not train the model",
     "recipe": "how the model was trained, so that they can train look-alikes (shadow models)",
+    "known_members": "for a random half of the people they ask about, whether the record was used",
 }
+GOAL_IN_WORDS = {
+    "membership": "to tell whether a given person's record was used to train the model",
+    "range_membership": "to tell whether the record of anyone like a given person was used to train the model",
+    "dataset_usage": "to tell how much of a given collection of records was used to train the model",
+    "privacy_budget": "to tell which of two possible training sets the model was trained on",
+}
+
+KNOWN_SHARE = 0.5
+"""Share of the audited records whose membership a ``known_members`` attacker knows."""
 
 
 class ThreatModel(BaseModel):
@@ -52,7 +74,7 @@ class ThreatModel(BaseModel):
     release: Literal["prediction_api", "open_weights"] = "prediction_api"
     access: Access = "scores"
     knowledge: tuple[Knowledge, ...] = ("labels", "candidates", "population", "recipe")
-    goal: Literal["membership"] = "membership"
+    goal: Goal = "membership"
     prior: float = Field(default=0.5, gt=0, lt=1)
     note: str = ""
 
@@ -108,24 +130,27 @@ class ThreatModel(BaseModel):
             return f"it needs an attacker who knows {needs}; the threat model's knowledge lacks {', '.join(missing)}"
         return ""
 
-    def reveal(self, target: Target, shadows: References | None = None) -> View:
+    def reveal(self, target: Target, shadows: References | None = None, *, seed: int = 0) -> View:
         """Return what this attacker sees of ``target``, and of their own shadow models.
 
         Shadow models are withheld from an attacker who does not know the recipe, the population from one who has no
-        such records.
+        such records. ``seed`` decides whose membership an attacker with ``known_members`` knows.
         """
         audited = target.records.audited
         population = ~audited
-        grants_references = shadows is not None and "recipe" in self.knowledge
-        logits, references = target.logits, shadows if grants_references else None
+        knows_recipe = "recipe" in self.knowledge
+        logits, references = target.logits, shadows if knows_recipe else None
+        floor = floor_of(logits, *([references.logits] if references is not None else []))
+        logits = apply_floor(logits, floor)
         if references is not None:
-            logits, reference_logits = floor_logits(logits, references.logits)
-            references = References(reference_logits, references.trained_on, references.pair)
-        else:
-            (logits,) = floor_logits(logits)
+            references = References(
+                apply_floor(references.logits, floor), references.trained_on, references.pair, references.models
+            )
         if self.access == "labels":
             logits = one_hot(logits)
         grants_population = "population" in self.knowledge and bool(population.any())
+        inputs = target.records.X if target.oracle is not None or np.prod(np.shape(target.records.X)[1:]) else None
+        known, known_members = self._known(target, seed)
         return View(
             access=self.access,
             labels=target.records.y[audited],
@@ -137,8 +162,24 @@ class ThreatModel(BaseModel):
                 references.select(slice(None), population) if references and grants_population else None
             ),
             knows_candidates="candidates" in self.knowledge,
-            model=target.model if self.access == "white_box" else None,
+            inputs=None if inputs is None else take(inputs, audited),
+            population_inputs=take(inputs, population) if inputs is not None and grants_population else None,
+            oracle=target.oracle.behind(self.access) if target.oracle is not None else None,
+            recipe=target.recipe if knows_recipe else None,
+            known=known,
+            known_members=known_members,
+            floor=floor,
         )
+
+    def _known(self, target: Target, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        if "known_members" not in self.knowledge or target.records.members is None:
+            return None, None
+        audited = target.records.audited
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(5,)))
+        known = np.zeros(len(audited), dtype=bool)
+        rows = np.flatnonzero(audited)
+        known[rng.permutation(rows)[: round(KNOWN_SHARE * len(rows))]] = True
+        return known[audited], (known & target.records.members)[audited]
 
     def in_words(self) -> list[tuple[str, str]]:
         """Return (question, answer) rows for the report."""
@@ -147,7 +188,7 @@ class ThreatModel(BaseModel):
             ("What is released?", RELEASE_IN_WORDS[self.release]),
             ("What does the attacker see?", ACCESS_IN_WORDS[self.access]),
             ("What does the attacker know already?", knows),
-            ("What do they want?", "to tell whether a given person's record was used to train the model"),
+            ("What do they want?", GOAL_IN_WORDS[self.goal]),
             (
                 "What do they believe before the attack?",
                 f"that the record of a person in question was used, with probability {share(self.prior)}",

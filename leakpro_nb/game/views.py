@@ -8,18 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from leakpro_nb.errors import AccessDenied
+from leakpro_nb.game.oracle import Access, Oracle, one_hot
+from leakpro_nb.game.recipes import Recipe
+from leakpro_nb.game.records import take
 
-__all__ = ["Access", "Observed", "References", "Signal", "View", "floor_logits", "one_hot"]
+__all__ = [
+    "Access",
+    "Observed",
+    "References",
+    "Signal",
+    "Transform",
+    "View",
+    "apply_floor",
+    "floor_logits",
+    "floor_of",
+    "one_hot",
+]
 
-Access = Literal["labels", "scores", "white_box"]
 _RANK: dict[str, int] = {"labels": 0, "scores": 1, "white_box": 2}
 
 SignalFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+Transform = Callable[[Any], Any]
+"""Changes inputs ``(n, …)`` into others of the same shape and type, record by record, whatever their order."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +50,14 @@ class References:
         (K, N) bool.
     pair
         (K,) index of the model that trained on the complementary half, -1 if there is none.
+    models
+        The K models themselves, to be asked about other records; empty where only their answers are known.
     """
 
     logits: np.ndarray
     trained_on: np.ndarray
     pair: np.ndarray
+    models: tuple[Oracle, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.trained_on)
@@ -51,11 +70,30 @@ class References:
         return np.setdiff1d(np.arange(len(self)), [k, int(self.pair[k])])
 
     def select(self, models: np.ndarray | slice, records: np.ndarray | slice) -> References:
-        """Return the given models' observations on the given records."""
+        """Return the given models, and their observations on the given records."""
         keep = np.arange(len(self))[models]
         position = {int(old): new for new, old in enumerate(keep)}
         pair = np.array([position.get(int(self.pair[k]), -1) for k in keep], dtype=int)
-        return References(self.logits[keep][:, records], self.trained_on[keep][:, records], pair)
+        oracles = tuple(self.models[k] for k in keep) if self.models else ()
+        return References(self.logits[keep][:, records], self.trained_on[keep][:, records], pair, oracles)
+
+    def oracles(self) -> tuple[Oracle, ...]:
+        """Return the models themselves.
+
+        Raises
+        ------
+        AccessDenied
+            Only their answers about the records of the audit are known.
+        """
+        if len(self.models) != len(self):
+            raise AccessDenied(
+                "it needs to ask the shadow models about other records, and only their predictions are known"
+            )
+        return self.models
+
+    def ask(self, X: Any) -> np.ndarray:
+        """Return every model's float64 logits ``(K, n, C)`` for inputs ``X (n, …)``; see ``oracles`` for errors."""
+        return np.stack([oracle(X) for oracle in self.oracles()])
 
 
 class Observed(NamedTuple):
@@ -93,6 +131,17 @@ class View:
     knows_candidates
         Whether the attacker had the records in question before training the references. If not, what references that
         trained on them say is not the attacker's to use: they cannot rehearse.
+    inputs, population_inputs
+        What the models are fed for these records, as in ``Records.X``; ``None`` where only predictions are known.
+    oracle
+        The target, to be asked about other records; ask it through the methods.
+    recipe
+        How to train a model like the target, if the attacker knows.
+    known, known_members
+        (N,) bool: the people in question about whom the attacker knows whether they are members, and those of them who
+        are. They are practice material, not part of the question: an attack that uses them gives them NaN.
+    floor
+        (C,) what stands for the logit of a probability of exactly 0.
     """
 
     access: Access
@@ -102,8 +151,14 @@ class View:
     population: np.ndarray | None = field(default=None, repr=False)
     population_labels: np.ndarray | None = field(default=None, repr=False)
     population_references: References | None = field(default=None, repr=False)
-    model: Any = field(default=None, repr=False)
     knows_candidates: bool = True
+    inputs: Any = field(default=None, repr=False)
+    population_inputs: Any = field(default=None, repr=False)
+    oracle: Oracle | None = field(default=None, repr=False)
+    recipe: Recipe | None = field(default=None, repr=False)
+    known: np.ndarray | None = field(default=None, repr=False)
+    known_members: np.ndarray | None = field(default=None, repr=False)
+    floor: np.ndarray | None = field(default=None, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -143,16 +198,91 @@ class View:
             )
         return self._cache[function]
 
+    def ask(self, X: Any) -> np.ndarray:
+        """Return what the target reveals about any inputs ``X (n, …)``: finite float64 logits ``(n, C)``.
+
+        Where only labels are revealed they are 1 for the predicted class and 0 elsewhere.
+
+        Raises
+        ------
+        AccessDenied
+            The target is known by its predictions only.
+        """
+        if self.oracle is None:
+            raise AccessDenied(
+                "it needs to ask the target about other records, and only its predictions on these are known"
+            )
+        return self._finite(self.oracle(X))
+
+    def ask_references(self, X: Any) -> np.ndarray:
+        """Return what the attacker's own models say about any inputs ``X (n, …)``: finite logits ``(K, n, C)``.
+
+        Raises
+        ------
+        AccessDenied
+            There are no such models, or only their predictions are known.
+        """
+        if self.references is None:
+            raise AccessDenied("the view holds no reference models that could be asked")
+        return self._finite(self.references.ask(X))
+
+    def _finite(self, logits: np.ndarray) -> np.ndarray:
+        return apply_floor(logits, floor_of(logits) if self.floor is None else self.floor)
+
+    def features(self) -> Any:
+        """Return the inputs ``(N, …)`` of the records in question, which whoever asks about a person holds.
+
+        Raises
+        ------
+        AccessDenied
+            Only predictions are known.
+        """
+        if self.inputs is None:
+            raise AccessDenied("it needs the records themselves, and only predictions about them are known")
+        return self.inputs
+
+    def through(self, transform: Transform) -> View:
+        """Return the view in which ``transform`` has changed every record before any model was asked about it.
+
+        Computed once per view and transform; the population is changed in the same way.
+
+        Raises
+        ------
+        AccessDenied
+            See ``ask`` and ``features``.
+        """
+        key = ("through", transform)
+        if key not in self._cache:
+            X = transform(self.features())
+            references, population_references = self.references, self.population_references
+            if references is not None:
+                references = replace(references, logits=self.ask_references(X))
+            Z, population = self.population_inputs, self.population
+            if population is not None and Z is not None:
+                Z = transform(Z)
+                population = self.ask(Z)
+                if population_references is not None:
+                    population_references = replace(
+                        population_references, logits=self._finite(population_references.ask(Z))
+                    )
+            self._cache[key] = replace(
+                self, inputs=X, logits=self.ask(X), references=references, population_inputs=Z,
+                population=population, population_references=population_references, _cache={},
+            )  # fmt: skip
+        return self._cache[key]
+
     def white_box(self) -> Any:
         """Return the model itself.
 
         Raises
         ------
         AccessDenied
-            The view does not grant white-box access.
+            The view does not grant white-box access, or there is no model, only predictions.
         """
         self.require("white_box")
-        return self.model
+        if self.oracle is None:
+            raise AccessDenied("it needs the model itself, and only its predictions are known")
+        return self.oracle.model
 
     def as_target(self, k: int, records: np.ndarray | slice = slice(None)) -> View:
         """Return the view in which reference model ``k`` plays the target.
@@ -161,24 +291,31 @@ class View:
         """
         if self.references is None:
             raise AccessDenied("the view holds no reference models that could play the target")
-        others = self.references.without(k)
-        logits = self.references.logits[k][records]
-        around, labels, around_references = None, None, None
+        references, others = self.references, self.references.without(k)
+        logits = references.logits[k][records]
+        around, labels, around_references, around_inputs = None, None, None, None
         if self.population_references is not None and self.population_labels is not None:
             outside = np.flatnonzero(~self.population_references.trained_on[k])
             if len(outside):
                 around = self.population_references.logits[k][outside]
                 labels = self.population_labels[outside]
                 around_references = self.population_references.select(others, outside)
+                if self.population_inputs is not None:
+                    around_inputs = take(self.population_inputs, outside)
+        rows = np.arange(len(self))[records]
         return replace(
             self,
             labels=self.labels[records],
             logits=one_hot(logits) if self.access == "labels" else logits,
-            references=self.references.select(others, records),
+            references=references.select(others, records),
             population=one_hot(around) if around is not None and self.access == "labels" else around,
             population_labels=labels,
             population_references=around_references,
-            model=None,
+            inputs=None if self.inputs is None else take(self.inputs, rows),
+            population_inputs=around_inputs,
+            oracle=references.models[k].behind(self.access) if references.models else None,
+            known=None if self.known is None else self.known[records],
+            known_members=None if self.known is None else (self.known & references.trained_on[k])[records],
             _cache={},
         )
 
@@ -192,21 +329,24 @@ def _observe(
     return Observed(target, function(references.logits, labels), references.trained_on)
 
 
-def one_hot(logits: np.ndarray) -> np.ndarray:
-    """Return 1 for the predicted class and 0 elsewhere: all that a label-only attacker sees of logits ``(…, C)``."""
-    return (np.arange(logits.shape[-1]) == logits.argmax(axis=-1)[..., None]).astype(np.float64)
-
-
 def floor_logits(*stacks: np.ndarray) -> list[np.ndarray]:
-    """Replace ``-inf`` (a probability of exactly 0) by half the smallest positive probability in any stack.
+    """Replace ``-inf`` (a probability of exactly 0) in every stack ``(…, C)``; see ``floor_of``."""
+    floor = floor_of(*stacks)
+    return [apply_floor(stack, floor) for stack in stacks]
+
+
+def floor_of(*stacks: np.ndarray) -> np.ndarray:
+    """Return what stands for a logit of ``-inf``, per class ``(C,)``: half the smallest positive probability.
 
     One floor for target and references keeps them comparable; without it a tree ensemble's exact zeros would decide
     every Gaussian fit. A class that no model knows at all (label 0, where labels start at 1) gets next to nothing
     instead, as it must not take probability from the others.
     """
-    if all(np.isfinite(stack).all() for stack in stacks):
-        return list(stacks)
     smallest = min(float(stack[np.isfinite(stack)].min(initial=0.0)) for stack in stacks)
     unknown = np.all([np.isneginf(stack).all(axis=tuple(range(stack.ndim - 1))) for stack in stacks], axis=0)
-    floor = np.where(unknown, smallest - 1000, smallest - np.log(2))
-    return [np.where(np.isneginf(stack), floor, stack) for stack in stacks]
+    return np.where(unknown, smallest - 1000, smallest - np.log(2))
+
+
+def apply_floor(logits: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Return ``logits (…, C)`` with ``floor (C,)`` in place of ``-inf``; the array itself where there is none."""
+    return logits if np.isfinite(logits).all() else np.where(np.isneginf(logits), floor, logits)

@@ -28,6 +28,7 @@ import numpy as np
 from leakpro_nb.errors import AuditFailed, InputError, LeakproError
 from leakpro_nb.game.loading import beside, folder_of, loaded_modules
 from leakpro_nb.game.models import Kind, Outputs
+from leakpro_nb.game.oracle import Oracle
 from leakpro_nb.game.recipes import Recipe
 from leakpro_nb.game.records import as_array, take
 from leakpro_nb.game.target import Target
@@ -137,7 +138,9 @@ def train_shadows(
     """
     if target.shadows is not None:
         own = target.shadows
-        return Shadows(own.logits, own.trained_on, own.pair, how=f"{len(own)} shadow models, trained elsewhere")
+        return Shadows(
+            own.logits, own.trained_on, own.pair, own.models, how=f"{len(own)} shadow models, trained elsewhere"
+        )
     if isinstance(models, bool) or not isinstance(models, (int, np.integer)) or models < 0:
         raise InputError("num_shadows", models, "use an integer of at least 0")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -170,8 +173,7 @@ def _splits(target: Target, models: int, size: str, seed: int) -> tuple[np.ndarr
         return paired_splits(n, models, seed)
     if size != "target":
         raise InputError("shadow_size", size, "use half or target")
-    members = target.records.members
-    assert members is not None
+    members = target.members
     if members.sum() >= n:
         raise InputError("shadow_size", size, "every record is a member, so no shadow model could leave one out")
     return sized_splits(n, models, int(members.sum()), seed)
@@ -217,6 +219,7 @@ def _train(
         logits[: len(trained_on)],
         trained_on,
         pair,
+        tuple(job.oracle(unit, k) for unit in units for k in range(unit.first, unit.end))[: len(trained_on)],
         how=_in_words(target, trained_on, stacked, reason, size),
         folder=home if folder is not None else None,
         cpu_seconds=seconds,
@@ -225,14 +228,11 @@ def _train(
 
 def _in_words(target: Target, trained_on: np.ndarray, stacked: bool, reason: str, size: str) -> str:
     members = target.records.members
-    assert members is not None
     average = trained_on.sum(axis=1).mean()
+    of_target = "" if members is None else f" ({average / members.sum():.0%} of the target's training set)"
     way = "trained together as a stack" if stacked else f"trained one by one ({reason})"
     split = "complementary random halves of the records" if size == "half" else "random subsets of the records"
-    return (
-        f"{len(trained_on)} shadow models on {split}, {average:,.0f} records each "
-        f"({average / members.sum():.0%} of the target's training set), {way}"
-    )
+    return f"{len(trained_on)} shadow models on {split}, {average:,.0f} records each{of_target}, {way}"
 
 
 def _present(logits: np.ndarray | None, unit: _Unit) -> np.ndarray:
@@ -318,6 +318,29 @@ class _Job:
             write_atomically(unit.file, save(arrays, {"checksum": _checksum(arrays["logits"])}))
             unit.progress.unlink(missing_ok=True)
         return time.process_time() - start
+
+    def oracle(self, unit: _Unit, k: int) -> Oracle:
+        """Return model ``k`` to be asked: its saved weights, or the same model trained again where none are kept."""
+        return Oracle(functools.partial(self.model, unit, k), self.classes, self.outputs)
+
+    def model(self, unit: _Unit, k: int) -> Any:
+        """Return model ``k`` of a finished unit."""
+        with _single_thread(torch=not self.recipe.is_sklearn), beside(self.folder):
+            if self.recipe.is_torch and unit.file.exists():
+                return self._loaded(unit, k)
+            rows = self.trained_on[k]
+            return self.recipe.fit(take(self.X, rows), self.y[rows], self._seed(k))
+
+    def _loaded(self, unit: _Unit, k: int) -> Any:
+        import torch
+        from safetensors import safe_open
+
+        net, mark = self.recipe.build(self._seed(k)), f"{k}."
+        with safe_open(unit.file, framework="numpy") as handle:
+            names = [name for name in handle.keys() if name.startswith(mark)]  # noqa: SIM118 - it has no iterator
+            state = {name.removeprefix(mark): torch.from_numpy(handle.get_tensor(name)) for name in names}
+        net.load_state_dict(state)
+        return net.eval()
 
     def load(self, unit: _Unit) -> np.ndarray | None:
         """Return the unit's logits ``(models, N, C)``; None if there are none, or none that can be trusted."""

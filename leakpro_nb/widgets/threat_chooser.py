@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import traitlets
 import yaml
 
 from leakpro_nb.attacks import available, title_of
-from leakpro_nb.game.threat import ACCESS_IN_WORDS, KNOWLEDGE_IN_WORDS, RELEASE_IN_WORDS, ThreatModel
+from leakpro_nb.game.threat import ACCESS_IN_WORDS, KNOWLEDGE_IN_WORDS, RELEASE_IN_WORDS, Goal, ThreatModel
 
 __all__ = ["CHANGED", "ThreatChooser", "choose_threat"]
 
@@ -44,6 +45,8 @@ class ThreatChooser(anywidget.AnyWidget):
     ----------
     threat
         What is chosen at first: a threat model, the path of its YAML file, a dict, or ``None`` for the default one.
+    catalogue
+        Attacks that the form lists, each with ``access`` and ``knowledge``; every membership attack by default.
 
     Attributes
     ----------
@@ -64,9 +67,13 @@ class ThreatChooser(anywidget.AnyWidget):
     _notice = traitlets.Unicode().tag(sync=True)
     _problem = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, threat: ThreatModel | dict[str, Any] | str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        threat: ThreatModel | dict[str, Any] | str | os.PathLike[str] | None = None,
+        catalogue: Sequence[Any] | None = None,
+    ) -> None:
         self._start = self._read = ThreatModel.load(threat)
-        self._catalogue = [make() for make in available().values()]
+        self._catalogue = [make() for make in available().values()] if catalogue is None else list(catalogue)
         super().__init__(_form=_form(), **{name: getattr(self._start, name) for name in _CHOICES})
 
     @property
@@ -155,7 +162,12 @@ class ThreatChooser(anywidget.AnyWidget):
         return f"<table><caption>The attacker when this cell was run</caption><tbody>{body}</tbody></table>"
 
 
-def choose_threat(threat: ThreatModel | dict[str, Any] | str | os.PathLike[str] | None = None) -> ThreatChooser:
+def choose_threat(
+    threat: ThreatModel | dict[str, Any] | str | os.PathLike[str] | None = None,
+    *,
+    goal: Goal = "membership",
+    attacks: Sequence[Any] | None = None,
+) -> ThreatChooser:
     """Return a form for a threat model, with ``threat`` chosen at first.
 
     A cell that is run again with the same ``threat`` gets its chooser back with the choices made since: a click selects
@@ -165,20 +177,24 @@ def choose_threat(threat: ThreatModel | dict[str, Any] | str | os.PathLike[str] 
     ----------
     threat
         A threat model, the path of its YAML file, a dict, or ``None`` for the default one.
+    goal
+        What the attacker of this template wants.
+    attacks
+        What the form shows as admitted or left out; every membership attack by default.
 
     Raises
     ------
     InputError
         Missing file, a line that is not part of a threat model, or a value that is not admitted.
     """
-    start = ThreatModel.load(threat)
+    start = ThreatModel.load(threat).model_copy(update={"goal": goal})
     cell, run = _running_cell()
     if not cell:
-        return ThreatChooser(start)
+        return ThreatChooser(start, attacks)
     made_in, chooser = _MADE.get((cell, start), (run, None))
     # Made in this very run: the cell asks for two choosers, which are not one. No comm: it was closed.
     if chooser is None or chooser.comm is None or made_in == run:
-        chooser = ThreatChooser(start)
+        chooser = ThreatChooser(start, attacks)
     _MADE[cell, start] = (run, chooser)
     return chooser
 

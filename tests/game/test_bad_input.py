@@ -59,13 +59,6 @@ WHEN_MADE = {
     "mask of numbers": (lambda: target(members=np.arange(N)), r"records\.members = values such as \[0, 1, 2\].*True"),
     "mask of words": (lambda: target(members=["True"] * N), r"records\.members = values such as \['True'"),
     "mask with gaps": (lambda: target(members=np.where(MEMBERS, np.nan, 1)), r"records\.members = values .*nan.*True"),
-    "no members given": (lambda: target(members=None), r"records\.members = missing: say which records trained"),
-    "no members": (lambda: target(members=np.zeros(N, bool)), r"records\.members = 0 members: .*at least 10 members"),
-    "no non-members": (lambda: target(members=np.ones(N, bool)), r"records\.members = 0 non-members: .*at least 10"),
-    "all non-members are population": (
-        lambda: target(population=~MEMBERS),
-        r"records\.members = 0 non-members: .*at least 10 non-members",
-    ),
     "population of members": (
         lambda: target(population=np.arange(N) < 3),
         r"records\.population = 3 records are members as well: population records must not have trained",
@@ -127,6 +120,13 @@ WHEN_MADE = {
 }
 
 WHEN_CHECKED = {
+    "no members given": (lambda: target(members=None), r"records\.members = missing: say which records trained"),
+    "no members": (lambda: target(members=np.zeros(N, bool)), r"records\.members = 0 members: .*at least 10 members"),
+    "no non-members": (lambda: target(members=np.ones(N, bool)), r"records\.members = 0 non-members: .*at least 10"),
+    "all non-members are population": (
+        lambda: target(population=~MEMBERS),
+        r"records\.members = 0 non-members: .*at least 10 non-members",
+    ),
     "label beyond outputs": (
         lambda: target(y=np.where(np.arange(N) == 9, 2, Y)),
         r"records\.y = label 2 in row 9: the model has 2 outputs, so labels run from 0 to 1",

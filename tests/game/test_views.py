@@ -117,7 +117,8 @@ def test_white_box_only_with_white_box():
     net = nn.Linear(4, C)
     for access in ("labels", "scores"):
         view = ThreatModel(access=access).reveal(target(net))
-        assert view.model is None
+        with pytest.raises(AccessDenied):
+            view.oracle.model  # noqa: B018
         with pytest.raises(AccessDenied, match=rf"'access: {access}' does not reveal what 'access: white_box'"):
             view.white_box()
     assert ThreatModel(access="white_box").reveal(target(net)).white_box() is net
@@ -151,7 +152,7 @@ def test_as_target_leaves_out_the_pair(k):
     np.testing.assert_array_equal(played.logits, SHADOW_LOGITS[k][AUDITED][rows])
     np.testing.assert_array_equal(played.references.logits, SHADOW_LOGITS[others][:, AUDITED][:, rows])
     np.testing.assert_array_equal(played.references.trained_on, TRAINED_ON[others][:, AUDITED][:, rows])
-    assert played.model is None
+    assert played.oracle is None  # only predictions of the shadow models are known
     # pairs among those that are left still point at each other
     for i, partner in enumerate(played.references.pair):
         assert others[partner] == PAIR[others[i]]
@@ -200,7 +201,7 @@ def test_views_hold_no_infinity():
     sure = lp.Target(exact, lp.Records(np.zeros((N, 1)), Y, MEMBERS, POPULATION))
     view = ThreatModel().reveal(sure, References(np.log(np.full((K, N, C), 1 / C)), TRAINED_ON, PAIR))
     floats = [array for array in arrays_in(view) if array.dtype.kind == "f"]
-    assert len(floats) == 4
+    assert len(floats) == 7  # four of logits, two of features, and the floor itself
     assert all(np.isfinite(array).all() for array in floats)
     np.testing.assert_array_equal(view.predicted_classes(), Y[AUDITED])
 
@@ -282,3 +283,71 @@ def test_every_attack_is_refused_for_a_reason_that_people_understand(name):
         reason = ThreatModel(access=below).refusal(attack)
         assert reason.startswith("it needs ")
         assert f"the threat model grants 'access: {below}'" in reason
+
+
+X = _rng.normal(size=(N, 6)).astype(np.float32)
+
+
+def trained(tmp_path, access="scores", **more):
+    records = lp.Records(X, Y, MEMBERS, POPULATION)
+    recipe = lp.Recipe(lambda: nn.Linear(X.shape[1], C), epochs=2)
+    mine = lp.Target(recipe.fit(X[MEMBERS], Y[MEMBERS], 0), records, recipe)
+    from leakpro_nb.shadows import train_shadows
+
+    return mine, ThreatModel(access=access, **more).reveal(mine, train_shadows(mine, 4, folder=tmp_path, workers=1))
+
+
+@pytest.mark.parametrize("access", ["labels", "scores", "white_box"])
+def test_asking_about_the_records_gives_what_the_view_holds(tmp_path, access):
+    mine, view = trained(tmp_path, access)
+    np.testing.assert_array_equal(view.ask(view.features()), view.logits)
+    np.testing.assert_allclose(view.ask_references(view.features()), view.references.logits, atol=1e-5)
+    if access == "white_box":
+        assert view.white_box() is mine.model
+    else:
+        with pytest.raises(AccessDenied, match=f"'access: {access}'"):
+            view.oracle.model  # noqa: B018
+
+
+def test_who_plays_the_target_is_asked_in_its_place(tmp_path):
+    _, view = trained(tmp_path, "labels")
+    rows = np.array([5, 3, 8])
+    played = view.as_target(1, rows)
+    np.testing.assert_array_equal(played.ask(played.features()), played.logits)
+    assert set(np.unique(played.ask(played.features()))) == {0.0, 1.0}
+    assert len(played.references.models) == len(played.references) == 2
+
+
+def test_through_changes_every_record_and_asks_everyone_again(tmp_path):
+    _, view = trained(tmp_path)
+    far = view.through(double)
+    assert far is view.through(double)
+    np.testing.assert_array_equal(far.features(), 2 * view.features())
+    np.testing.assert_array_equal(far.logits, view.ask(2 * view.features()))
+    np.testing.assert_array_equal(far.population, view.ask(2 * view.population_inputs))
+    np.testing.assert_allclose(far.references.logits, view.ask_references(2 * view.features()))
+    np.testing.assert_array_equal(far.references.trained_on, view.references.trained_on)
+
+
+def double(x):
+    return 2 * x
+
+
+def test_predictions_alone_cannot_be_asked():
+    view = ThreatModel().reveal(target(LOGITS), References(SHADOW_LOGITS, TRAINED_ON, PAIR))
+    for question in (view.ask, view.ask_references, lambda _: view.through(double)):
+        with pytest.raises(AccessDenied, match="only"):
+            question(X)
+
+
+def test_known_members_are_half_of_those_asked_about(tmp_path):
+    _, blind = trained(tmp_path)
+    assert blind.known is None
+    mine, view = trained(tmp_path, knowledge=("labels", "candidates", "population", "recipe", "known_members"))
+    truth = MEMBERS[~POPULATION]
+    assert view.known.sum() == round(len(truth) / 2)
+    np.testing.assert_array_equal(view.known_members, view.known & truth)
+    again = ThreatModel(knowledge=("known_members",)).reveal(mine, seed=1)
+    assert (again.known != view.known).any()
+    played = view.as_target(0)
+    np.testing.assert_array_equal(played.known_members, view.known & view.references.trained_on[0])

@@ -1,68 +1,20 @@
-"""Every figure, with its alternative text and a one-sentence reading.
-
-The functions ``draw_…`` take and return matplotlib axes. ``roc``, ``scores`` and ``exposures`` return a ``Picture`` that a
-notebook displays, with the alternative text where exporters look for it and the reading under it.
-"""
+"""Figures of the membership audit."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leakpro_nb.plots.base import COLOURS, STYLES, Picture, cycle, new_axes
 from leakpro_nb.results import AttackResult, Exposure, Result
 from leakpro_nb.words import plain, share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Picture", "draw_exposures", "draw_roc", "draw_scores", "exposures", "roc", "scores"]
-
-# Okabe and Ito's palette: told apart by colour-blind readers; line styles tell them apart in grey print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure, what it shows in words for those who do not see it, and how to read it."""
-
-    axes: Axes
-    alt: str
-    reading: str
-
-    def svg(self) -> str:
-        """Return the figure as SVG; the same figure gives the same text."""
-        import matplotlib as mpl
-
-        buffer = io.StringIO()
-        figure: Any = self.axes.figure
-        with mpl.rc_context({"svg.hashsalt": "leakpro-nb", "svg.fonttype": "path"}):
-            figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-        return buffer.getvalue()
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import Markdown, display
-
-        bundle = {"image/svg+xml": self.svg(), "text/plain": self.alt}
-        alt = {"alt": self.alt}
-        display(bundle, raw=True, metadata={**alt, "image/svg+xml": alt})
-        display(Markdown(self.reading))
-
-
-def new_axes(width: float = 6.3, height: float = 3.6) -> Axes:
-    """Return axes of a new figure (inches) that no global state keeps alive."""
-    from matplotlib.figure import Figure
-
-    axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(visible=True, color="#e5e5e5", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return axes
+__all__ = ["draw_exposures", "draw_roc", "draw_scores", "exposures", "roc", "scores"]
 
 
 def draw_roc(attacks: Sequence[AttackResult], strongest: str | None = None, ax: Axes | None = None) -> Axes:
@@ -70,7 +22,7 @@ def draw_roc(attacks: Sequence[AttackResult], strongest: str | None = None, ax: 
     ax = ax or new_axes(6.3, 4.0)
     ran = [attack for attack in attacks if attack.curve is not None]
     floor = 1.0
-    for attack, colour, style in zip(ran, _cycle(COLOURS, len(ran)), _cycle(STYLES, len(ran)), strict=True):
+    for attack, colour, style in zip(ran, cycle(COLOURS, len(ran)), cycle(STYLES, len(ran)), strict=True):
         assert attack.curve is not None
         fpr, tpr = np.array(attack.curve.fpr), np.array(attack.curve.tpr)
         floor = min(floor, fpr[fpr > 0].min(initial=1.0))
@@ -218,7 +170,3 @@ def exposures(result: Result) -> Picture | None:
 
 def _name(group: Exposure) -> str:
     return f"{group.column}: {group.group}"
-
-
-def _cycle(items: Sequence[Any], n: int) -> list[Any]:
-    return [items[i % len(items)] for i in range(n)]

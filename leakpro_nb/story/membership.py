@@ -1,63 +1,32 @@
-"""What the report says: sentences and tables for people who do not read code.
-
-Every function turns a result, or what is about to become one, into something that a notebook displays.
-"""
+"""What the report of a membership audit says."""
 
 from __future__ import annotations
 
 import html
 from typing import TYPE_CHECKING, Any
 
-from leakpro_nb.results import MIME_TYPE, Interval, Result, TprAtFpr
+from leakpro_nb.results import Result, TprAtFpr
+from leakpro_nb.story import base
+from leakpro_nb.story.base import as_html, count, interval, level, markdown, table, table_html
 from leakpro_nb.words import plain, share
 
 if TYPE_CHECKING:
-    from leakpro_nb.audits.membership import Outcome, Plan
+    from leakpro_nb.audits.membership import Plan
 
 __all__ = [
     "advice",
     "attack_table",
-    "checks",
     "finish",
     "meaning",
     "most_exposed",
-    "placeholder",
     "plan_of_attack",
-    "repeat",
     "summary",
     "target_table",
-    "threat_table",
     "tpr_table",
 ]
 
-_SUMMARY = "leakpro-summary"
-
 LISTED = 10
 """Most exposed records that the report shows; the result file has more, the scores file all."""
-
-
-def placeholder() -> None:
-    """Hold the place of the summary at the top of the notebook; ``finish`` fills it when the audit has ended."""
-    from IPython.display import Markdown, display
-
-    display(
-        Markdown("**This audit has not finished.** Its answer will stand here once the last cell has run."),
-        display_id=_SUMMARY,
-    )
-
-
-def finish(result: Result) -> None:
-    """Put the answer at the top of the notebook, and the whole result where the report finds it."""
-    from IPython.display import display, update_display
-
-    update_display(summary(result), display_id=_SUMMARY)
-    display(
-        {
-            MIME_TYPE: result.model_dump(mode="json"),
-            "text/plain": f"{result.verdict.headline}. {result.verdict.sentence}",
-        },
-        raw=True,
-    )
 
 
 def summary(result: Result) -> Any:
@@ -69,7 +38,7 @@ def summary(result: Result) -> Any:
     auc = strongest.measure("auc") if strongest else None
     if strongest and auc:
         lines.append(
-            f"- **Strongest of {_count(len(ran), 'attack')}:** {strongest.title}, AUC {_interval(auc)} "
+            f"- **Strongest of {count(len(ran), 'attack')}:** {strongest.title}, AUC {interval(auc)} "
             "(0.5 is guessing, 1 is certainty)."
         )
     lines.append(
@@ -80,12 +49,7 @@ def summary(result: Result) -> Any:
     total = sum(check.passed is not None for check in result.checks)
     doubts = f" Not passed: {' '.join(failed)} See *How sure we are*." if failed else ""
     lines.append(f"- **Validity:** {total - len(failed)} of {total} checks passed.{doubts}")
-    return _markdown("\n".join(lines))
-
-
-def threat_table(plan: Plan) -> Any:
-    """Return the threat model as questions and answers."""
-    return _table(["Question", "Answer"], plan.threat.in_words())
+    return markdown("\n".join(lines))
 
 
 def target_table(plan: Plan) -> Any:
@@ -106,7 +70,7 @@ def target_table(plan: Plan) -> Any:
     ]
     if target.recipe is not None:
         rows.append(("How it was trained", target.recipe.describe()))
-    return _table(["Item", "Value"], rows)
+    return table(["Item", "Value"], rows)
 
 
 def plan_of_attack(plan: Plan) -> Any:
@@ -114,11 +78,11 @@ def plan_of_attack(plan: Plan) -> Any:
     from leakpro_nb.attacks import create, title_of
 
     rows = [(title_of(attack), attack.idea, attack.paper) for attack in plan.attacks.values()]
-    parts = [_table_html(["Attack", "Idea", "Source"], rows)]
+    parts = [table_html(["Attack", "Idea", "Source"], rows)]
     if plan.refused:
         left_out = [(title_of(create(name)), reason) for name, reason in plan.refused.items()]
-        parts.append(_table_html(["Left out", "Because"], left_out))
-    return _html("".join(parts))
+        parts.append(table_html(["Left out", "Because"], left_out))
+    return as_html("".join(parts))
 
 
 def attack_table(result: Result) -> Any:
@@ -127,11 +91,11 @@ def attack_table(result: Result) -> Any:
     for attack in result.attacks:
         auc, balanced = attack.measure("auc"), attack.measure("balanced_accuracy")
         if attack.status == "ok" and auc and balanced:
-            rows.append((attack.title, _interval(auc), _interval(balanced)))
+            rows.append((attack.title, interval(auc), interval(balanced)))
         else:
             rows.append((attack.title, f"{attack.status}: {attack.reason}", ""))
-    level = _level(result)
-    return _table(["Attack", f"AUC ({level} interval)", f"Balanced accuracy ({level} interval)"], rows)
+    stated = level(result)
+    return table(["Attack", f"AUC ({stated} interval)", f"Balanced accuracy ({stated} interval)"], rows)
 
 
 def tpr_table(result: Result) -> Any:
@@ -143,7 +107,7 @@ def tpr_table(result: Result) -> Any:
         "Hits in %, at …",
         *[f"{share(point.fpr)} false alarms" if point.fpr else "no false alarm" for point in points],
     ]
-    notes = [f"In brackets: {_level(result)} intervals."]
+    notes = [f"In brackets: {level(result)} intervals."]
     zero = next((p.realised_fpr for p in points if p.fpr == 0 and p.realised_fpr), None)
     if zero is not None:
         notes.append(
@@ -152,7 +116,7 @@ def tpr_table(result: Result) -> Any:
         )
     notes += sorted({f"A rate of {share(p.fpr)} is {p.reason}." for a in ran for p in a.tpr_at_fpr if p.reason})
     note = html.escape(" ".join(notes)).replace("*No false alarm*", "<em>No false alarm</em>")
-    return _html(f"{_table_html(heads, rows)}<p>{note}</p>")
+    return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
 
 
 def _tpr_cell(point: TprAtFpr) -> str:
@@ -178,15 +142,7 @@ def most_exposed(result: Result) -> Any:
         for entry in result.most_exposed[:LISTED]
     ]
     heads = ["Record (row number)", "Score", "Non-members scored as high", "Attacks that accuse"]
-    return _table(heads + (["Values"] if rows and len(rows[0]) > len(heads) else []), rows)
-
-
-def checks(result: Result) -> Any:
-    """Return the validity checks."""
-    words = {True: "passed", False: "failed", None: "not tested"}
-    return _table(
-        ["Check", "Outcome", "What was seen"], [(c.title, words[c.passed], c.sentence) for c in result.checks]
-    )
+    return table(heads + (["Values"] if rows and len(rows[0]) > len(heads) else []), rows)
 
 
 def meaning(result: Result) -> Any:
@@ -209,7 +165,7 @@ def meaning(result: Result) -> Any:
     else:
         parts.append("This report is evidence only about the attacks that ran.")
     parts.append(f"> **How the verdict is reached.** {verdict.rule}")
-    return _markdown("\n\n".join(parts))
+    return markdown("\n\n".join(parts))
 
 
 def advice(result: Result) -> Any:
@@ -253,74 +209,9 @@ def advice(result: Result) -> Any:
         if needed:
             steps.append(f"**Audit with more records:** about {needed:,} on each side would settle it.")
         steps.append("**Do not read this as an all-clear.** Nothing was shown in either direction.")
-    return _markdown("\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1)))
+    return markdown("\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1)))
 
 
-def repeat(result: Result) -> Any:
-    """Return what it takes to get the same figures again."""
-    packages = ", ".join(f"{name} {version}" for name, version in result.environment.get("packages", {}).items())
-    rows = [
-        ("leakpro_nb", result.package_version),
-        ("Python", f"{result.environment.get('python')} on {result.environment.get('system')}"),
-        ("Packages", packages),
-        ("Seed", f"{result.parameters.get('seed')}"),
-        ("Shadow models", f"{result.parameters.get('shadows')}"),
-        ("Fingerprint of the records", result.target.fingerprint),
-        ("Template", result.template),
-        *[
-            (f"Parameter {name}", ", ".join(map(str, value)) if isinstance(value, list) else f"{value}")
-            for name, value in result.parameters.items()
-            if name not in ("seed", "shadows", "strongest", "target") and value not in (None, {}, False)
-        ],
-        ("CPU seconds of the attacks", f"{sum(attack.cpu_seconds for attack in result.attacks):.2f}"),
-        ("Started / finished (UTC)", f"{_clock(result.started)} / {_clock(result.finished)}"),
-    ]
-    return _table(["Item", "Value"], rows)
-
-
-def skipped(outcomes: dict[str, Outcome]) -> Any:
-    """Return the attacks that did not run, and why; ``None`` when all did."""
-    rows = [(outcome.title, outcome.reason) for outcome in outcomes.values() if outcome.status != "ok"]
-    return _table(["Did not run", "Because"], rows) if rows else None
-
-
-def _interval(interval: Interval) -> str:
-    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def _clock(stamp: str) -> str:
-    return stamp.replace("T", " ").removesuffix("+00:00")
-
-
-def _level(result: Result) -> str:
-    return f"{result.parameters.get('confidence', 0.95):.0%}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
-
-
-def _markdown(text: str) -> Any:
-    from IPython.display import Markdown
-
-    return Markdown(text)
-
-
-def _html(text: str) -> Any:
-    from IPython.display import HTML
-
-    return HTML(text)
-
-
-def _table(heads: list[str], rows: Any) -> Any:
-    return _html(_table_html(heads, rows))
-
-
-def _table_html(heads: list[str], rows: Any) -> str:
-    """Return an HTML table; every text is escaped, so that a column name cannot become markup."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="text-align:left">{html.escape(str(cell))}</td>' for cell in row) + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def finish(result: Result) -> None:
+    """Put the answer at the top of the notebook, and the whole result where the report finds it."""
+    base.finish(result, summary(result))

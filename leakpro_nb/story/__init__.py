@@ -1,0 +1,35 @@
+"""What the reports say: sentences and tables for people who do not read code.
+
+Every function turns a result, or what is about to become one, into something that a notebook displays. One file per
+template; what stands here by name is shared, or belongs to the membership audit.
+"""
+
+from leakpro_nb.story.base import checks, placeholder, repeat, skipped, threat_table
+from leakpro_nb.story.membership import (
+    advice,
+    attack_table,
+    finish,
+    meaning,
+    most_exposed,
+    plan_of_attack,
+    summary,
+    target_table,
+    tpr_table,
+)
+
+__all__ = [
+    "advice",
+    "attack_table",
+    "checks",
+    "finish",
+    "meaning",
+    "most_exposed",
+    "placeholder",
+    "plan_of_attack",
+    "repeat",
+    "skipped",
+    "summary",
+    "target_table",
+    "threat_table",
+    "tpr_table",
+]
