@@ -38,7 +38,8 @@ class Attack(Protocol):
     """A membership attack.
 
     ``access`` and ``knowledge`` are what the threat model must grant; ``references`` is the fewest reference models
-    that the attack can work with.
+    that the attack can work with. A class attribute ``asks = True`` marks an attack that needs the records themselves,
+    or asks models about other records, so that stored predictions are not enough for it.
     """
 
     title: ClassVar[str]

@@ -215,11 +215,15 @@ def _train(
         todo = [unit for unit, logits in found.items() if logits is None]
         seconds = _run(job, todo, workers, progress, done=sum(map(len, units)) - sum(map(len, todo)))
         logits = np.concatenate([_present(job.load(unit) if unit in todo else found[unit], unit) for unit in units])
+        models = tuple(job.oracle(unit, k) for unit in units for k in range(unit.first, unit.end))[: len(trained_on)]
+        if folder is None and recipe.is_torch:
+            for model in models:  # while their weights are still there
+                _ = model.model
     return Shadows(
         logits[: len(trained_on)],
         trained_on,
         pair,
-        tuple(job.oracle(unit, k) for unit in units for k in range(unit.first, unit.end))[: len(trained_on)],
+        models,
         how=_in_words(target, trained_on, stacked, reason, size),
         folder=home if folder is not None else None,
         cpu_seconds=seconds,
