@@ -110,6 +110,7 @@ def audit(
 
 
 @main.command()
+@click.option("--template", "-t", default="membership", show_default=True, help="Which question to ask.")
 @click.option(
     "--out", "-o", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
 )
@@ -117,22 +118,25 @@ def audit(
     "--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A template's parameter."
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress bars.")
-def demo(out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> None:
+def demo(template: str, out: Path, parameters: tuple[tuple[str, str], ...], quiet: bool) -> None:
     """Train a length-of-stay model on half of SUPPORT2 and audit it, to PDF."""
     from importlib.resources import as_file, files
 
     from leakpro_nb.notebooks import audit as run
 
-    options = _named(parameters)
+    from leakpro_nb.notebooks import find
+
+    options, name = _named(parameters), find(template).name
     out.mkdir(parents=True, exist_ok=True)
     target = out / "target.py"
     if not target.exists():
-        with as_file(files("leakpro_nb.demo") / "target.py") as source:
+        own = files("leakpro_nb.demo") / f"{name}.py"  # where the question needs a model made for it
+        with as_file(own if own.is_file() else files("leakpro_nb.demo") / "target.py") as source:
             shutil.copyfile(source, target)
     click.echo(
         f"The model under audit is described in {target}: a network that predicts the length of a hospital stay."
     )
-    _tell(run(target, out=out, progress=not quiet, **options))
+    _tell(run(target, template=template, out=out, progress=not quiet, **options))
 
 
 @main.command()

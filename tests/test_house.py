@@ -83,20 +83,21 @@ def test_templates_tell_the_same_story():
         assert [each for each in found if each in HEADINGS] == HEADINGS, path.name
 
 
-def test_template_defaults_are_those_of_the_audit():
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "templates").glob("*.ipynb")))
+def test_template_defaults_are_those_of_the_audit(name):
+    import importlib
     import inspect
 
-    from leakpro_nb.audits import membership
     from leakpro_nb.notebooks import find
 
-    signature = inspect.signature(membership.prepare).parameters
-    for parameter in find("membership").parameters:
+    signature = inspect.signature(importlib.import_module(f"leakpro_nb.audits.{name}").prepare).parameters
+    for parameter in find(name).parameters:
         wanted = signature[parameter.name].default
         if parameter.name == "target":
             continue
         written = {"attack_options": {}}.get(parameter.name, list(wanted) if isinstance(wanted, tuple) else wanted)
         assert parameter.default == written, parameter.name
-    assert {p.name for p in find("membership").parameters} == set(signature)
+    assert {p.name for p in find(name).parameters} == set(signature)
 
 
 def test_words_that_no_report_may_use():
