@@ -123,7 +123,6 @@ def demo(template: str, out: Path, parameters: tuple[tuple[str, str], ...], quie
     from importlib.resources import as_file, files
 
     from leakpro_nb.notebooks import audit as run
-
     from leakpro_nb.notebooks import find
 
     options, name = _named(parameters), find(template).name
@@ -188,7 +187,8 @@ def _tell(done: Audit) -> None:
     verdict = done.result.verdict
     click.echo(f"\n{verdict.headline}\n{verdict.sentence}\n")
     for path in (*done.reports, done.notebook, done.folder / "result.json", done.folder / "scores.parquet"):
-        click.echo(f"  {path}")
+        if path.exists():
+            click.echo(f"  {path}")
 
 
 _WRITTEN = '"""Written by leakpro-nb audit --table; change it, and audit it as target.py."""'
