@@ -17,6 +17,7 @@ _HOMES = {
     "LeakproError": "errors",
     "Records": "game.records",
     "Recipe": "game.recipes",
+    "SyntheticRelease": "game.tables",
     "Target": "game.target",
     "ThreatModel": "game.threat",
     "View": "game.views",
