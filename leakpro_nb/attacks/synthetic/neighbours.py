@@ -1,0 +1,199 @@
+"""Exact nearest neighbours among mixed columns, with ties known.
+
+Gower distance: the sum over columns of ``|a - b| / width`` for numbers and of 0 or 1 for categories; two missing values
+are equal, a missing and a known one differ by 1. A fast pass in single precision finds the few rows that could be
+nearest; only for those are the columns' distances computed in double precision, so that ties are ties and not roundoff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from leakpro_nb.errors import InputError
+from leakpro_nb.game.tables import Coded
+
+__all__ = ["TIE", "Pairs", "column_distances", "near_pairs", "nearest_distance"]
+
+TIE = 1e-9
+"""Distances that differ by no more than this are tied."""
+
+ROUNDING = 2e-6
+"""Largest error of the single-precision pass, per column."""
+
+MOST_PAIRS = 4_000_000
+"""Pairs of one pass: 16 MB for each matrix of distances."""
+
+WIDEST_ONE_HOT = 256
+"""Categories of a column up to which equality is counted by a product of indicator matrices."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Queries ``first`` … ``first + queries - 1`` with all rows that are, or could be, among their nearest.
+
+    Parameters
+    ----------
+    first, queries
+        Which queries; every one of them has at least one pair.
+    query, row
+        (P,) the query, counted from ``first``, and the row of each pair; in ascending order.
+    parts
+        (P, columns) float64 distance in each column, in the order of the table.
+    """
+
+    first: int
+    queries: int
+    query: np.ndarray
+    row: np.ndarray
+    parts: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(queries,) where each query's pairs begin."""
+        return np.searchsorted(self.query, np.arange(self.queries))
+
+    def tied(self, distance: np.ndarray) -> np.ndarray:
+        """Return which pairs ``(P,)`` are at their query's smallest ``distance (P,)``, ties included."""
+        smallest = np.minimum.reduceat(distance, self.starts)
+        return distance <= smallest[self.query] + TIE
+
+    def mean_over(self, chosen: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return per query ``(queries,)`` the mean of ``values (P,)`` over the chosen pairs ``(P,)`` bool."""
+        total = np.bincount(self.query, weights=np.where(chosen, values, 0.0), minlength=self.queries)
+        return total / np.bincount(self.query, weights=chosen, minlength=self.queries)
+
+
+def near_pairs(
+    queries: Coded, rows: Coded, *, k: int = 1, slack: float = 0.0, without_self: bool = False
+) -> Iterator[Pairs]:
+    """Yield, for one block of queries after the other, every row that is at most ``slack`` farther than the k-th nearest.
+
+    Parameters
+    ----------
+    queries, rows
+        Tables that were encoded together.
+    k
+        How many neighbours; all rows if there are fewer.
+    slack
+        0: the nearest and those tied with them. 1: also all rows that would be among the nearest if any one column
+        were left out, since a column adds at most 1.
+    without_self
+        ``queries`` and ``rows`` are the same table, and no row counts as its own neighbour.
+
+    Raises
+    ------
+    InputError
+        No columns, no rows, or tables that were not encoded together.
+    """
+    if queries.columns != rows.columns:
+        raise InputError("columns", queries.names, "queries and rows must have been encoded together")
+    if not rows.columns:
+        raise InputError("columns", "none", "distances need at least one column")
+    if len(rows) <= without_self:
+        raise InputError("rows", len(rows), "there must be at least one row to be near to")
+    matrix = _Matrix(rows)
+    margin = slack + 2 * ROUNDING * len(rows.columns)
+    kth = min(k, len(rows) - without_self) - 1
+    step = max(1, MOST_PAIRS // len(rows))
+    for first in range(0, len(queries), step):
+        block = queries.take(np.arange(first, min(first + step, len(queries))))
+        distance = matrix.to(block)
+        if without_self:
+            distance[np.arange(len(block)), first + np.arange(len(block))] = np.inf
+        reach = distance.min(axis=1) if kth == 0 else np.partition(distance, kth, axis=1)[:, kth]
+        query, row = np.nonzero(distance <= (reach + np.float32(margin))[:, None])
+        parts = column_distances(block, rows, query, row)
+        if slack == 0:
+            kept = _within(parts.sum(axis=1), query, len(block), kth)
+            query, row, parts = query[kept], row[kept], parts[kept]
+        yield Pairs(first, len(block), query, row, parts)
+
+
+def _within(distance: np.ndarray, query: np.ndarray, queries: int, kth: int) -> np.ndarray:
+    """Return which pairs are no farther than their query's k-th nearest in double precision."""
+    order = np.lexsort([distance, query])
+    reach = distance[order][np.searchsorted(query, np.arange(queries)) + kth]
+    return distance <= reach[query] + TIE
+
+
+def nearest_distance(queries: Coded, rows: Coded, *, without_self: bool = False) -> np.ndarray:
+    """Return the distance ``(n,)`` of each query to its nearest row, a sum over columns."""
+    found = [
+        np.minimum.reduceat(pairs.parts.sum(axis=1), pairs.starts)
+        for pairs in near_pairs(queries, rows, without_self=without_self)
+    ]
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def column_distances(queries: Coded, rows: Coded, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return the distance in each column ``(P, columns)`` of the given pairs ``(P,)``, in float64."""
+    parts = np.empty((len(query), len(queries.columns)))
+    number = category = 0
+    for c, column in enumerate(queries.columns):
+        if column.kind == "number":
+            a, b = queries.numbers[query, number], rows.numbers[row, number]
+            parts[:, c] = _number_distance(a, b, column.width)
+            number += 1
+        else:
+            parts[:, c] = queries.codes[query, category] != rows.codes[row, category]
+            category += 1
+    return parts
+
+
+def _number_distance(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(a - b) / (width or 1.0)
+    distance[np.isnan(a) & np.isnan(b)] = 0.0
+    distance[np.isnan(a) ^ np.isnan(b)] = 1.0
+    return distance
+
+
+class _Matrix:
+    """Distances to one table in single precision, block by block of queries."""
+
+    def __init__(self, rows: Coded) -> None:
+        self.rows = rows
+        widths = np.array([column.width or 1.0 for column in rows.number_columns])
+        self.widths = widths
+        self.gaps = np.isnan(rows.numbers).any(axis=0)
+        sizes = np.array([len(column.categories) + 1 for column in rows.category_columns], dtype=int)
+        self.narrow = sizes <= WIDEST_ONE_HOT
+        self.offsets = np.concatenate([[0], np.cumsum(sizes[self.narrow])]).astype(int)
+        # every column is moved to its middle: small numbers lose less to rounding
+        self.middle = np.array([np.nanmean(v) if np.isfinite(v).any() else 0.0 for v in rows.numbers.T])
+        self.scaled = self._scaled(rows)
+        self.indicators = self._indicators(rows)
+
+    def _scaled(self, table: Coded) -> np.ndarray:
+        return ((table.numbers - self.middle) / self.widths).astype(np.float32)
+
+    def _indicators(self, table: Coded) -> Any:
+        import torch
+
+        codes = table.codes[:, self.narrow] + 1 + self.offsets[:-1]
+        return torch.zeros((len(table), int(self.offsets[-1]))).scatter_(
+            1, torch.from_numpy(codes.astype(np.int64)), 1.0
+        )
+
+    def to(self, block: Coded) -> np.ndarray:
+        """Return distances ``(queries, rows)`` in float32."""
+        import torch
+
+        distance = torch.full((len(block), len(self.rows)), float(self.narrow.sum()))
+        if self.narrow.any():
+            distance -= self._indicators(block) @ self.indicators.T
+        scaled = self._scaled(block)
+        gaps = self.gaps | np.isnan(block.numbers).any(axis=0)
+        if (~gaps).any():
+            whole = torch.from_numpy(scaled[:, ~gaps]), torch.from_numpy(self.scaled[:, ~gaps])
+            distance += torch.cdist(*whole, p=1.0)
+        out = distance.numpy()
+        for c in np.flatnonzero(gaps):
+            out += _number_distance(scaled[:, c, None], self.scaled[None, :, c], 1.0)
+        for c in np.flatnonzero(~self.narrow):
+            out += block.codes[:, c, None] != self.rows.codes[None, :, c]
+        return out
