@@ -15,7 +15,7 @@ import numpy as np
 from leakpro_nb.attacks.base import NotApplicable
 from leakpro_nb.game.views import Transform, View
 
-__all__ = ["Flip", "Identity", "Jitter", "Rotate", "Shift", "is_image", "queries_for", "queried"]
+__all__ = ["Flip", "Identity", "Jitter", "Rotate", "Shift", "is_image", "queried", "queries_for"]
 
 MOST_IMAGE_QUERIES = 18
 """The record and its mirror image, each at nine positions, as in the research code of RMIA and LiRA."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import gammaln
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership.options import Mode, check_mode, check_positive, mode_knowledge, mode_references
+from leakpro_nb.attacks.membership.sides import Side, side_stats
 from leakpro_nb.attacks.signals import log_odds
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
 
@@ -46,19 +47,17 @@ class Bavaria:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     alpha0: float = ALPHA0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("bavaria.mode", self.mode, "use online or offline")
-        if self.alpha0 <= 0:
-            raise InputError("bavaria.alpha0", self.alpha0, "use a positive number, for example 4")
+        check_mode("bavaria.mode", self.mode)
+        check_positive("bavaria.alpha0", self.alpha0, 4)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates") if self.mode == "online" else ("labels", "recipe")
+        return mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -68,7 +67,7 @@ class Bavaria:
         NotApplicable
             No suitable reference models.
         """
-        need_references(view, online=self.mode == "online")
+        mode_references(view, self.mode)
         score = student_online if self.mode == "online" else student_offline
         return Scores(score(*view.signal(log_odds).audit, self.alpha0))
 
@@ -89,7 +88,7 @@ def student_online(
     -------
     (N,) float64, NaN for records that lack a model on one side.
     """
-    inside, outside = _moments(references, trained_on), _moments(references, ~trained_on)
+    inside, outside = side_stats(references, trained_on), side_stats(references, ~trained_on)
     return _log_density(target, inside, _pooled(target, inside, outside), alpha0) - _log_density(
         target, outside, _pooled(target, outside, inside), alpha0
     )
@@ -107,30 +106,14 @@ def student_offline(
     -------
     (N,) float64, NaN for records without an OUT model.
     """
-    outside = _moments(references, ~trained_on)
-    pooled = _pooled(target, outside, _moments(references, trained_on))
+    outside = side_stats(references, ~trained_on)
+    pooled = _pooled(target, outside, side_stats(references, trained_on))
     scale, freedom = _predictive(outside, pooled, alpha0)
     t = (target - outside.mean) / scale
     return np.sign(t) * (8 * freedom + 1) / (8 * freedom + 3) * np.sqrt(freedom * np.log1p(t**2 / freedom))
 
 
-class Moments(NamedTuple):
-    """Of one side per record ``(N,)``: how many models, their mean (NaN if none) and sum of squares about it."""
-
-    models: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
-
-
-def _moments(values: np.ndarray, chosen: np.ndarray) -> Moments:
-    count = chosen.sum(axis=0)
-    total = np.where(chosen, values, 0.0).sum(axis=0)
-    mean = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
-    residual = np.where(chosen, values - mean, 0.0)
-    return Moments(count, mean, np.einsum("kn,kn->n", residual, residual))
-
-
-def _pooled(target: np.ndarray, side: Moments, other: Moments) -> float:
+def _pooled(target: np.ndarray, side: Side, other: Side) -> float:
     """Return the within-record variance of a side, pooled over records.
 
     With one model per record a side says nothing about it; then the other side does, and at last the target, whose
@@ -145,14 +128,14 @@ def _pooled(target: np.ndarray, side: Moments, other: Moments) -> float:
     return max(float(distance.mean()), FLOOR**2) if known.any() else 1.0
 
 
-def _predictive(side: Moments, pooled: float, alpha0: float) -> tuple[np.ndarray, np.ndarray]:
+def _predictive(side: Side, pooled: float, alpha0: float) -> tuple[np.ndarray, np.ndarray]:
     """Return scale and degrees of freedom ``(N,)`` of the predictive distribution."""
     alpha = alpha0 + side.models / 2
     beta = alpha0 * pooled + side.squares / 2
     return np.sqrt(beta * (1 + 1 / np.maximum(side.models, 1)) / alpha), 2 * alpha
 
 
-def _log_density(target: np.ndarray, side: Moments, pooled: float, alpha0: float) -> np.ndarray:
+def _log_density(target: np.ndarray, side: Side, pooled: float, alpha0: float) -> np.ndarray:
     scale, freedom = _predictive(side, pooled, alpha0)
     t = (target - side.mean) / scale
     return (

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from leakpro_nb.attacks.base import Scores, need_references
-from leakpro_nb.attacks.membership.rehearsal import choose
+from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership.options import (
+    Mode,
+    check_mode,
+    check_positive,
+    check_share,
+    mode_knowledge,
+    mode_references,
+)
+from leakpro_nb.attacks.membership.rehearsal import choose, settle
 from leakpro_nb.attacks.signals import log_confidence
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, Observed, SignalFunction, View
 
@@ -49,24 +56,19 @@ class Base:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     scale: float | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("base.mode", self.mode, "use online or offline")
-        if self.scale is not None and not 0 <= self.scale <= 1:
-            raise InputError(
-                "base.scale", self.scale, "use a number from 0 to 1, or None to choose it on shadow models"
-            )
-        if self.temperature <= 0:
-            raise InputError("base.temperature", self.temperature, "use a positive number, for example 1")
+        check_mode("base.mode", self.mode)
+        check_share("base.scale", self.scale)
+        check_positive("base.temperature", self.temperature, 1)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates") if self.mode == "online" else ("labels", "recipe")
+        return mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -76,18 +78,12 @@ class Base:
         NotApplicable
             No suitable reference models.
         """
-        need_references(view, online=self.mode == "online")
+        mode_references(view, self.mode)
         signal = log_confidence(self.temperature)
         seen = view.signal(signal).audit
         if self.mode == "online":
             return Scores(base_online(*seen))
-        scale = self.scale
-        notes: dict[str, object] = {}
-        if scale is None:
-            tuned = tune_offline_scale(view, signal)
-            scale = DEFAULT_SCALE if tuned is None else tuned
-            notes["scale"] = scale
-            notes["scale chosen on"] = "default: no shadow models to practise on" if tuned is None else "shadow models"
+        scale, notes = settle("scale", self.scale, lambda: tune_offline_scale(view, signal), DEFAULT_SCALE)
         return Scores(base_offline(*seen, scale), notes)
 
 

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership.options import mode_knowledge, mode_references
+from leakpro_nb.attacks.membership.sides import side_mean
 from leakpro_nb.attacks.signals import log_probability
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
@@ -34,7 +36,7 @@ class Calibration:
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe."""
-        return ("labels", "recipe")
+        return mode_knowledge("offline")
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records that every reference model trained on get NaN.
@@ -44,7 +46,7 @@ class Calibration:
         NotApplicable
             No suitable reference models.
         """
-        need_references(view, online=False)
+        mode_references(view, "offline")
         return Scores(calibrated_loss(*view.signal(log_probability).audit))
 
 
@@ -60,6 +62,4 @@ def calibrated_loss(target: np.ndarray, references: np.ndarray, trained_on: np.n
     -------
     (N,) float64, NaN for records without an OUT model.
     """
-    count = (~trained_on).sum(axis=0)
-    total = np.where(trained_on, 0.0, references).sum(axis=0)
-    return target - np.divide(total, count, out=np.full(len(target), np.nan), where=count > 0)
+    return target - side_mean(references, ~trained_on)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
 from leakpro_nb.attacks.membership.bavaria import student_online
 from leakpro_nb.attacks.membership.calibration import calibrated_loss
 from leakpro_nb.attacks.membership.lira import lira_offline, lira_online
+from leakpro_nb.attacks.membership.options import check_choice, mode_knowledge, mode_references
 from leakpro_nb.attacks.membership.rehearsal import Game, games
 from leakpro_nb.attacks.membership.rmia import DEFAULT_A, reference_probability, rmia_ratio
+from leakpro_nb.attacks.membership.sides import side_mean
 from leakpro_nb.attacks.signals import TINY, log_odds
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, Observed, References, View
 
@@ -67,13 +68,12 @@ class Combined:
     learner: Learner = "blend"
 
     def __post_init__(self) -> None:
-        if self.learner not in ("blend", "boosting", "logistic", "ranks"):
-            raise InputError("combined.learner", self.learner, "use blend, boosting, logistic or ranks")
+        check_choice("combined.learner", self.learner, get_args(Learner))
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels, recipe and the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates")
+        return mode_knowledge("online")
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view`` with log-odds of membership (``ranks``: a mean normal score).
@@ -85,7 +85,7 @@ class Combined:
         NotApplicable
             No suitable reference models.
         """
-        references = need_references(view, online=True)
+        references = mode_references(view, "online")
         seen = view.signal(log_odds).audit
         if self.learner == "ranks" or len(references) < FEWEST_REFERENCES:
             return Scores(rank_average(seen), {"learner": "ranks"})
@@ -102,10 +102,8 @@ class Combined:
         with np.errstate(invalid="ignore"):
             each = np.stack([model(Observed(seen.target, seen.references[p], seen.trained_on[p])) for p in panels])
         known = ~np.isnan(each)
-        count = known.sum(axis=0)
-        total = np.where(known, each, 0.0).sum(axis=0)
         notes = {"learner": self.learner, "practised on": len(practice), "references per game": len(panels[0])}
-        return Scores(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0), notes)
+        return Scores(side_mean(np.where(known, each, 0.0), known), notes)
 
 
 def _practice(references: References, seen: Observed) -> list[Game]:
@@ -181,15 +179,9 @@ def _features(seen: Observed) -> Features:
     # float32: rounding that depends on the order of records must not move a record to another leaf
     scores = {name: score(seen).astype(np.float32) for name, score in SCORES.items()}
     ranks = np.stack([normal_scores(values) for values in scores.values()], axis=1)
-    sides = [_mean(seen.references, side) for side in (seen.trained_on, ~seen.trained_on)]
+    sides = [side_mean(seen.references, side) for side in (seen.trained_on, ~seen.trained_on)]
     raw = np.stack([scores["rmia"], scores["bavaria"], seen.target, *sides], axis=1).astype(np.float32)
     return Features(ranks, raw)
-
-
-def _mean(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    count = chosen.sum(axis=0)
-    total = np.where(chosen, values, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
 
 
 def fit(practice: Sequence[Game], learner: Learner = "blend") -> Callable[[Observed], np.ndarray]:

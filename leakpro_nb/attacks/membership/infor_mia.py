@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership.options import (
+    Mode,
+    check_mode,
+    check_positive,
+    check_share,
+    mode_knowledge,
+    mode_references,
+)
+from leakpro_nb.attacks.membership.rehearsal import settle
 from leakpro_nb.attacks.membership.rmia import DEFAULT_A, reference_probability, tune_offline_a
 from leakpro_nb.attacks.signals import Confidence, confidence
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, Observed, View
 
@@ -41,22 +49,19 @@ class InforMia:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     a: float | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("infor_mia.mode", self.mode, "use online or offline")
-        if self.a is not None and not 0 <= self.a <= 1:
-            raise InputError("infor_mia.a", self.a, "use a number from 0 to 1, or None to choose it on shadow models")
-        if self.temperature <= 0:
-            raise InputError("infor_mia.temperature", self.temperature, "use a positive number, for example 1")
+        check_mode("infor_mia.mode", self.mode)
+        check_share("infor_mia.a", self.a)
+        check_positive("infor_mia.temperature", self.temperature, 1)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates") if self.mode == "online" else ("labels", "recipe")
+        return mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -66,16 +71,12 @@ class InforMia:
         NotApplicable
             No suitable reference models.
         """
-        need_references(view, online=self.mode == "online")
+        mode_references(view, self.mode)
         function = confidence(Confidence(temperature=self.temperature))
         notes: dict[str, object] = {}
         a = None
         if self.mode == "offline":
-            a = self.a if self.a is not None else tune_offline_a(view, signal=function)
-            if self.a is None:
-                notes["a chosen on"] = "default: no shadow models to practise on" if a is None else "shadow models"
-                a = DEFAULT_A if a is None else a
-                notes["a"] = a
+            a, notes = settle("a", self.a, lambda: tune_offline_a(view, signal=function), DEFAULT_A)
         signal = view.signal(function)
         divergence = np.nan
         if signal.population is not None:

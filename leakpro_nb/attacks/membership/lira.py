@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership.options import (
+    Mode,
+    check_choice,
+    check_count,
+    check_mode,
+    mode_knowledge,
+    mode_references,
+)
+from leakpro_nb.attacks.membership.sides import side_stats
+from leakpro_nb.attacks.queries import queried
 from leakpro_nb.attacks.signals import log_odds
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
 
@@ -40,6 +49,9 @@ class Lira:
         ``"fixed"``: the authors' code with few models, one variance of all values of a side pooled, which includes
         the spread between records. ``"shrunken"`` (default): per-record variances drawn towards the global one with
         the weight of four models; it turns into ``"per_record"`` by itself as models are added.
+    queries
+        How often each model is asked about a record, every time changed a little (see ``queries_for``); the scores of
+        the queries are averaged, as in the paper's section VI-C.
     """
 
     title: ClassVar[str] = "LiRA"
@@ -51,19 +63,24 @@ class Lira:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     variance: Variance = "shrunken"
+    queries: int = 1
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("lira.mode", self.mode, "use online or offline")
-        if self.variance not in ("shrunken", "global", "fixed", "per_record"):
-            raise InputError("lira.variance", self.variance, "use shrunken, global, fixed or per_record")
+        check_mode("lira.mode", self.mode)
+        check_choice("lira.variance", self.variance, get_args(Variance))
+        check_count("lira.queries", self.queries, 1, 2)
+
+    @property
+    def asks(self) -> bool:
+        """Whether stored predictions are not enough: with more than one query per record."""
+        return self.queries > 1
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates") if self.mode == "online" else ("labels", "recipe")
+        return mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -71,12 +88,14 @@ class Lira:
         Raises
         ------
         NotApplicable
-            No suitable reference models.
+            No suitable reference models, or records about which no such number of queries can be asked.
+        AccessDenied
+            Several queries, and only predictions are known.
         """
-        need_references(view, online=self.mode == "online")
-        seen = view.signal(log_odds).audit
+        mode_references(view, self.mode)
         score = lira_online if self.mode == "online" else lira_offline
-        return Scores(score(seen.target, seen.references, seen.trained_on, self.variance))
+        views = queried(view, self.queries)
+        return Scores(np.mean([score(*each.signal(log_odds).audit, self.variance) for each in views], axis=0))
 
 
 class Sides(NamedTuple):
@@ -126,12 +145,8 @@ def gaussian_sides(references: np.ndarray, trained_on: np.ndarray, variance: Var
 
 
 def _side(values: np.ndarray, chosen: np.ndarray, variance: Variance) -> tuple[np.ndarray, np.ndarray]:
-    weight = chosen.astype(np.float64)
-    count = weight.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(count > 0, np.einsum("kn,kn->n", values, weight) / count, np.nan)
-        residual = np.where(chosen, values - mean, 0.0)
-        squares = np.einsum("kn,kn->n", residual, residual)
+    count, mean, squares = side_stats(values, chosen)
+    with np.errstate(invalid="ignore"):
         if variance == "fixed":
             pooled = values[chosen]
             spread = np.full(len(mean), pooled.std() if pooled.size else np.nan)

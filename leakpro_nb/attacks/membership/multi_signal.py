@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from leakpro_nb.attacks.base import Scores, need_references
+from leakpro_nb.attacks.base import Scores
 from leakpro_nb.attacks.membership.lira import Variance, lira_offline, lira_online
+from leakpro_nb.attacks.membership.options import Mode, check_choice, check_mode, mode_knowledge, mode_references
+from leakpro_nb.attacks.membership.sides import side_mean, side_residuals
 from leakpro_nb.attacks.signals import (
     log_odds,
     log_probability,
@@ -68,26 +70,23 @@ class MultiSignal:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     signals: tuple[str, ...] = ("log_odds", "log_probability", "modified_entropy")
     covariance: Literal["pooled", "independent"] = "pooled"
     variance: Variance = "shrunken"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("multi_signal.mode", self.mode, "use online or offline")
+        check_mode("multi_signal.mode", self.mode)
         if isinstance(self.signals, str) or not self.signals or any(name not in SIGNALS for name in self.signals):
             raise InputError("multi_signal.signals", self.signals, f"use a list of any of {', '.join(SIGNALS)}")
-        if self.covariance not in ("pooled", "independent"):
-            raise InputError("multi_signal.covariance", self.covariance, "use pooled or independent")
-        if self.variance not in ("shrunken", "global", "fixed", "per_record"):
-            raise InputError("multi_signal.variance", self.variance, "use shrunken, global, fixed or per_record")
+        check_choice("multi_signal.covariance", self.covariance, ("pooled", "independent"))
+        check_choice("multi_signal.variance", self.variance, get_args(Variance))
         object.__setattr__(self, "signals", tuple(self.signals))  # a list from a YAML file is as good
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return ("labels", "recipe", "candidates") if self.mode == "online" else ("labels", "recipe")
+        return mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -97,7 +96,7 @@ class MultiSignal:
         NotApplicable
             No suitable reference models.
         """
-        need_references(view, online=self.mode == "online")
+        mode_references(view, self.mode)
         seen = [view.signal(SIGNALS[name]).audit for name in self.signals]
         if self.mode == "offline":
             return Scores(multi_signal_offline(seen, self.variance))
@@ -164,8 +163,5 @@ def whiten(seen: Sequence[Observed]) -> list[Observed]:
 
 
 def _residual(values: np.ndarray, trained_on: np.ndarray) -> np.ndarray:
-    residual = np.zeros_like(values)
-    for side in (trained_on, ~trained_on):
-        mean = np.where(side, values, 0.0).sum(axis=0) / np.maximum(side.sum(axis=0), 1)
-        residual += np.where(side, values - mean, 0.0)
-    return residual
+    one, other = (side_residuals(values, side, side_mean(values, side)) for side in (trained_on, ~trained_on))
+    return one + other

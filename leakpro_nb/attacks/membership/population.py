@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from leakpro_nb.attacks.base import NotApplicable, Scores
+from leakpro_nb.attacks.membership.options import check_choice
 from leakpro_nb.attacks.signals import log_odds
-from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
 
@@ -41,8 +41,7 @@ class Population:
     score: Literal["signal", "rank"] = "signal"
 
     def __post_init__(self) -> None:
-        if self.score not in ("signal", "rank"):
-            raise InputError("population.score", self.score, "use signal or rank")
+        check_choice("population.score", self.score, ("signal", "rank"))
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:

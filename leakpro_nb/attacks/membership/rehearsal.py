@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 from leakpro_nb.game.views import Observed, References
 
-__all__ = ["Game", "auc", "choose", "games"]
+__all__ = ["Game", "auc", "choose", "games", "settle"]
 
 FEWEST_REFERENCES = 3
 """Below this, no reference model has another one, beside its complement, to be compared with."""
@@ -76,6 +76,21 @@ def choose(
         if member.any() and not member.all():
             total += [auc(row[known], member) for row in rows]
     return float(grid[int(np.argmax(total))]) if total.any() else None
+
+
+def settle(
+    name: str, given: float | None, tune: Callable[[], float | None], default: float
+) -> tuple[float, dict[str, object]]:
+    """Return the value of a parameter, and notes on where it comes from unless it was ``given``.
+
+    ``tune`` returns what was chosen on reference models, or ``None`` when they do not suffice: then ``default`` holds.
+    """
+    if given is not None:
+        return given, {}
+    tuned = tune()
+    source = "default: no shadow models to practise on" if tuned is None else "shadow models"
+    value = default if tuned is None else tuned
+    return value, {name: value, f"{name} chosen on": source}
 
 
 def auc(scores: np.ndarray, member: np.ndarray) -> float:

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from leakpro_nb.attacks.base import NotApplicable, Scores, need_references
-from leakpro_nb.attacks.membership.rehearsal import choose
-from leakpro_nb.attacks.signals import Confidence, Form, confidence, probability
+from leakpro_nb.attacks.base import NotApplicable, Scores
+from leakpro_nb.attacks.membership.options import (
+    Mode,
+    check_choice,
+    check_count,
+    check_mode,
+    check_positive,
+    check_share,
+    mode_knowledge,
+    mode_references,
+)
+from leakpro_nb.attacks.membership.rehearsal import choose, settle
+from leakpro_nb.attacks.membership.rmia_direct import rmia_direct
+from leakpro_nb.attacks.membership.sides import side_mean
+from leakpro_nb.attacks.queries import queried
+from leakpro_nb.attacks.signals import Confidence, Form, confidence, log_odds, probability
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.threat import Knowledge
-from leakpro_nb.game.views import Access, Observed, SignalFunction, View
+from leakpro_nb.game.views import Access, Observed, Signal, SignalFunction, View
 
-__all__ = ["Rmia", "reference_probability", "rmia_count", "rmia_ratio", "tune_offline_a"]
+__all__ = [
+    "Bins",
+    "Rmia",
+    "fit_bins",
+    "reference_probability",
+    "rmia_count",
+    "rmia_ratio",
+    "rmia_vote",
+    "rmia_vote_among",
+    "tune_offline_a",
+]
 
 DEFAULT_A = 0.3
 """The paper's value for CIFAR-10 and CINIC-10; used when there are too few references to choose another."""
@@ -24,6 +47,13 @@ GRID = tuple(np.round(np.arange(0, 1.01, 0.1), 1).tolist())
 
 TRIMMED = 0.2
 """Share of the models that the trimmed mean leaves out at either end, as in the authors' research code."""
+
+
+BINS = 20
+"""Bins of the monotone curve from the OUT average to ``p(x)``."""
+
+PAIRS_AT_ONCE = 2**21
+"""Pairs of records that are held in memory together when several queries vote."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,8 @@ class Rmia:
     score
         ``"ratio"`` (default): ``log(p(x | target) / p(x))``, which ranks records exactly as the paper's score does,
         without its ties. ``"count"``: the paper's score, the share of population records z whose likelihood ratio
-        ``LR(x, z)`` exceeds ``gamma``; exact over all of them by sorting.
+        ``LR(x, z)`` exceeds ``gamma``; exact over all of them by sorting. ``"direct"``: that share with Gaussians
+        fitted to each pair of records (see ``rmia_direct``); online, for small audits, and for many models.
     gamma
         Threshold of the count; the paper uses 2, the authors' later code 1. It changes no ranking.
     signal, temperature, margin, terms
@@ -51,6 +82,15 @@ class Rmia:
         temperature 2 for CIFAR-10, and plain softmax for tables.
     reference_mean
         ``"mean"``, or ``"trimmed"``: without the largest and the smallest fifth of the models of each side.
+    offline_map
+        From the OUT average to ``p(x)``. ``"line"`` (default): the paper's, with ``a``. ``"bins"``: a monotone curve
+        through bin medians, read off records of the attacker's own that some of their models trained on, as in the
+        authors' research code.
+    z
+        With whom the count compares: the ``"population"`` (default), or the other records of the ``"audit"``.
+    queries
+        How often each model is asked about a record, every time changed a little (see ``queries_for``). The ratio
+        averages the logarithm over queries; the count takes the majority for each pair of records.
     """
 
     title: ClassVar[str] = "RMIA"
@@ -62,41 +102,44 @@ class Rmia:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Literal["online", "offline"] = "online"
+    mode: Mode = "online"
     a: float | None = None
-    score: Literal["ratio", "count"] = "ratio"
+    score: Literal["ratio", "count", "direct"] = "ratio"
     gamma: float = 1.0
     signal: Form = "softmax"
     temperature: float = 1.0
     margin: float = 0.6
     terms: int = 4
     reference_mean: Literal["mean", "trimmed"] = "mean"
+    offline_map: Literal["line", "bins"] = "line"
+    z: Literal["population", "audit"] = "population"
+    queries: int = 1
 
     def __post_init__(self) -> None:
-        if self.mode not in ("online", "offline"):
-            raise InputError("rmia.mode", self.mode, "use online or offline")
-        if self.score not in ("ratio", "count"):
-            raise InputError("rmia.score", self.score, "use ratio or count")
-        if self.a is not None and not 0 <= self.a <= 1:
-            raise InputError("rmia.a", self.a, "use a number from 0 to 1, or None to choose it on shadow models")
-        if self.gamma <= 0:
-            raise InputError("rmia.gamma", self.gamma, "use a positive number")
-        if self.signal not in ("softmax", "taylor", "soft_margin", "soft_margin_taylor"):
-            raise InputError("rmia.signal", self.signal, "use softmax, taylor, soft_margin or soft_margin_taylor")
-        if self.temperature <= 0:
-            raise InputError("rmia.temperature", self.temperature, "use a positive number, for example 1")
-        if not isinstance(self.terms, int) or self.terms < 2:
-            raise InputError("rmia.terms", self.terms, "use an integer of at least 2, for example 4")
-        if self.reference_mean not in ("mean", "trimmed"):
-            raise InputError("rmia.reference_mean", self.reference_mean, "use mean or trimmed")
+        check_mode("rmia.mode", self.mode)
+        check_choice("rmia.score", self.score, ("ratio", "count", "direct"))
+        check_share("rmia.a", self.a)
+        check_positive("rmia.gamma", self.gamma, 1)
+        check_choice("rmia.signal", self.signal, get_args(Form))
+        check_positive("rmia.temperature", self.temperature, 1)
+        check_count("rmia.terms", self.terms, 2, 4)
+        check_choice("rmia.reference_mean", self.reference_mean, ("mean", "trimmed"))
+        check_choice("rmia.offline_map", self.offline_map, ("line", "bins"))
+        check_choice("rmia.z", self.z, ("population", "audit"))
+        check_count("rmia.queries", self.queries, 1, 2)
+        if self.score == "direct" and (self.mode == "offline" or self.queries > 1):
+            raise InputError("rmia.score", self.score, "use it with mode=online and queries=1, or choose score=count")
+
+    @property
+    def asks(self) -> bool:
+        """Whether stored predictions are not enough: with more than one query per record."""
+        return self.queries > 1
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records; for the count a population."""
-        needs: tuple[Knowledge, ...] = ("labels", "recipe")
-        if self.mode == "online":
-            needs += ("candidates",)
-        return (*needs, "population") if self.score == "count" else needs
+        needs = mode_knowledge(self.mode)
+        return (*needs, "population") if self.score != "ratio" and self.z == "population" else needs
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -104,38 +147,54 @@ class Rmia:
         Raises
         ------
         NotApplicable
-            No suitable reference models, or ``score="count"`` without population records.
+            No suitable reference models; no population records where they are needed; too many pairs for ``direct``;
+            or records about which no such number of queries can be asked.
+        AccessDenied
+            Several queries, and only predictions are known.
         """
-        need_references(view, online=self.mode == "online")
+        mode_references(view, self.mode)
+        if self.score != "ratio" and self.z == "population" and view.population is None:
+            raise NotApplicable("its count needs population records; there are none (use score=ratio or z=audit)")
+        if self.score == "direct":
+            signal = view.signal(log_odds)
+            z = signal.audit if self.z == "audit" or signal.population is None else signal.population
+            return Scores(rmia_direct(signal.audit, z, self.gamma))
         function = confidence(Confidence(self.signal, self.temperature, self.margin, self.terms))
-        signal = view.signal(function)
-        a = self.a
+        a: float | None = None
         notes: dict[str, object] = {}
-        if self.mode == "offline" and a is None:
-            a = tune_offline_a(view, signal=function, trim=self._trim)
-            notes["a"] = DEFAULT_A if a is None else a
-            notes["a chosen on"] = "default: no shadow models to practise on" if a is None else "shadow models"
-            a = DEFAULT_A if a is None else a
-        ratio = self._ratio(signal.audit, a, population=False)
+        if self.mode == "offline" and self.offline_map == "line":
+            a, notes = settle("a", self.a, lambda: tune_offline_a(view, signal=function, trim=self._trim), DEFAULT_A)
+        pairs = [self._ratios(each, function, a) for each in queried(view, self.queries)]
+        ratio = np.stack([audited for audited, _ in pairs])
         if self.score == "ratio":
-            return Scores(np.log(ratio), notes)
-        if signal.population is None:
-            raise NotApplicable("its count needs population records; there are none (use score=ratio)")
-        return Scores(rmia_count(ratio, self._ratio(signal.population, a, population=True), self.gamma), notes)
+            return Scores(np.log(ratio).mean(axis=0), notes)
+        if self.z == "population":
+            return Scores(rmia_vote(ratio, np.stack([others for _, others in pairs]), self.gamma), notes)
+        return Scores(rmia_vote_among(ratio, self.gamma), notes)
 
     @property
     def _trim(self) -> float:
         return TRIMMED if self.reference_mean == "trimmed" else 0.0
 
-    def _ratio(self, seen: Observed, a: float | None, *, population: bool) -> np.ndarray:
-        prior = reference_probability(
-            seen.references,
-            seen.trained_on,
-            a if self.mode == "offline" else None,
-            population=population,
-            trim=self._trim,
-        )
-        return rmia_ratio(seen.target, prior)
+    def _ratios(self, view: View, function: SignalFunction, a: float | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``p(. | target) / p(.)`` of the audited records ``(N,)`` and of the population ``(Z,)``."""
+        signal = view.signal(function)
+        bins = None
+        if self.mode == "offline" and self.offline_map == "bins":
+            bins = fit_bins(_practice(view, signal), trim=self._trim)
+
+        def ratio(seen: Observed | None, *, population: bool) -> np.ndarray:
+            if seen is None:
+                return np.zeros(0)
+            if bins is not None:
+                prior = bins(side_mean(seen.references, ~seen.trained_on, self._trim))
+            else:
+                prior = reference_probability(
+                    seen.references, seen.trained_on, a, population=population, trim=self._trim
+                )
+            return rmia_ratio(seen.target, prior)
+
+        return ratio(signal.audit, population=False), ratio(signal.population, population=True)
 
 
 def rmia_ratio(target: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -168,10 +227,10 @@ def reference_probability(
     -------
     (N,) float64, NaN for records that lack a model on a needed side.
     """
-    mean_out = _mean(references, ~trained_on, trim)
+    mean_out = side_mean(references, ~trained_on, trim)
     if a is not None:
         return _offline(mean_out, a)
-    mean_in = _mean(references, trained_on, trim)
+    mean_in = side_mean(references, trained_on, trim)
     if population:
         mean_in = np.where(np.isnan(mean_in), mean_out, mean_in)
     return (mean_in + mean_out) / 2
@@ -179,24 +238,6 @@ def reference_probability(
 
 def _offline(mean_out: np.ndarray, a: float) -> np.ndarray:
     return ((1 + a) * mean_out + (1 - a)) / 2
-
-
-def _mean(values: np.ndarray, chosen: np.ndarray, trim: float = 0.0) -> np.ndarray:
-    """Return the mean over the chosen models per record, NaN where there is none."""
-    if trim:
-        values, chosen = _trimmed(values, chosen, trim)
-    with np.errstate(invalid="ignore"):
-        return np.einsum("kn,kn->n", values, chosen.astype(np.float64)) / chosen.sum(axis=0)
-
-
-def _trimmed(values: np.ndarray, chosen: np.ndarray, trim: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values in ascending order per record, and which of them the trimmed mean keeps."""
-    order = np.sort(np.where(chosen, values, np.inf), axis=0)
-    count = chosen.sum(axis=0)
-    cut = (trim * count).astype(int)
-    rank = np.arange(len(values))[:, None]
-    kept = (rank >= cut) & (rank < count - cut)
-    return np.where(kept, order, 0.0), kept
 
 
 def rmia_count(ratio: np.ndarray, population_ratio: np.ndarray, gamma: float = 1.0) -> np.ndarray:
@@ -209,6 +250,87 @@ def rmia_count(ratio: np.ndarray, population_ratio: np.ndarray, gamma: float = 1
     """
     share = np.searchsorted(np.sort(population_ratio), ratio / gamma, side="left") / len(population_ratio)
     return np.where(np.isnan(ratio), np.nan, share)
+
+
+def rmia_vote(ratio: np.ndarray, population_ratio: np.ndarray, gamma: float = 1.0) -> np.ndarray:
+    """Return the share of population records for which more than half of the queries say ``LR(x, z) > gamma``.
+
+    One query is counted by sorting. With several the pairs have to be looked at, O(N Z Q) time, in blocks of records
+    that keep memory at O(N + Z) plus a few megabytes; the numbers are exact either way.
+
+    Parameters
+    ----------
+    ratio, population_ratio
+        (Q, N) and (Q, Z), each ``p(. | target) / p(.)``.
+
+    Returns
+    -------
+    (N,) float64, NaN where the ratio is.
+    """
+    queries, records = ratio.shape
+    if queries == 1:
+        return rmia_count(ratio[0], population_ratio[0], gamma)
+    share = np.empty(records)
+    block = max(1, PAIRS_AT_ONCE // population_ratio.shape[1])
+    for first in range(0, records, block):
+        rows = slice(first, first + block)
+        votes = np.zeros((len(share[rows]), population_ratio.shape[1]), dtype=np.uint16)
+        for x, z in zip(ratio[:, rows] / gamma, population_ratio, strict=True):
+            votes += x[:, None] > z
+        share[rows] = (2 * votes > queries).mean(axis=1)
+    return np.where(np.isnan(ratio).any(axis=0), np.nan, share)
+
+
+def rmia_vote_among(ratio: np.ndarray, gamma: float = 1.0) -> np.ndarray:
+    """Return ``rmia_vote`` of ratios ``(Q, N)`` against those of all other records, without the one in question.
+
+    A record's ratio to itself is 1, which was counted if that exceeds ``gamma``: ``(share N - 1[1 > gamma]) / (N - 1)``.
+    Records that cannot be scored are compared with nobody.
+    """
+    others = ratio[:, ~np.isnan(ratio).any(axis=0)]
+    count = others.shape[1]
+    if count < 2:
+        raise NotApplicable("z=audit compares each record with the others, and fewer than two can be scored")
+    return (rmia_vote(ratio, others, gamma) * count - (gamma < 1)) / (count - 1)
+
+
+class Bins(NamedTuple):
+    """A monotone curve from the mean of the OUT models to ``p(x)``: medians per bin, joined by straight lines."""
+
+    mean_out: np.ndarray
+    prior: np.ndarray
+
+    def __call__(self, mean_out: np.ndarray) -> np.ndarray:
+        """Return ``p(x) (N,)``, constant beyond the outermost bins; NaN stays NaN."""
+        return np.interp(mean_out, self.mean_out, self.prior)
+
+
+def fit_bins(seen: Observed, bins: int = BINS, trim: float = 0.0) -> Bins:
+    """Fit the curve to the records of ``seen`` that have models on both sides, equally many per bin.
+
+    Raises
+    ------
+    NotApplicable
+        No record has both.
+    """
+    mean_out = side_mean(seen.references, ~seen.trained_on, trim)
+    prior = reference_probability(seen.references, seen.trained_on, trim=trim)
+    both = np.flatnonzero(~np.isnan(prior))
+    if not len(both):
+        raise NotApplicable("offline_map=bins needs records that some shadow models trained on and others did not")
+    ordered = both[np.lexsort((prior[both], mean_out[both]))]
+    groups = np.array_split(ordered, min(bins, len(ordered)))
+    medians = np.array([[np.median(values[group]) for group in groups] for values in (mean_out, prior)])
+    return Bins(medians[0], np.maximum.accumulate(medians[1]))
+
+
+def _practice(view: View, signal: Signal) -> Observed:
+    """Return what is seen of records whose use in training the reference models the attacker decided on."""
+    if view.rehearsal is not None:
+        return signal.audit
+    if signal.population is None:
+        raise NotApplicable("offline_map=bins needs population records, or an attacker who had the records beforehand")
+    return signal.population
 
 
 def tune_offline_a(
