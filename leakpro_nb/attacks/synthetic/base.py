@@ -21,10 +21,13 @@ class Attempts:
     record
         (n,) int: row of the record that the guess was about, -1 where it hit none. Guesses about one record stand or
         fall together, so intervals are taken over records.
+    columns
+        (n, columns of the table) bool: which columns each guess went by, where guesses differ in that.
     """
 
     success: np.ndarray
     record: np.ndarray
+    columns: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.success)
