@@ -117,12 +117,12 @@ class Check(_Model):
 
 
 class Exposure(_Model):
-    """How exposed one subgroup is."""
+    """How exposed one subgroup is; numbers of members are ``None`` where nobody said who they are."""
 
     column: str
     group: str
-    members: int
-    non_members: int
+    members: int | None
+    non_members: int | None
     auc: Interval | None = None
     tpr: Interval | None = None
     usage: Interval | None = None

@@ -63,7 +63,9 @@ def facts(part: Part) -> list[tuple[str, str]]:
     if result is None:
         return [("Date", date(part.when))] if part.when else []
     target = result.target
-    records = f"{target.members:,} members and {target.non_members:,} non-members"
+    records = f"{max((attack.records_scored for attack in result.attacks), default=0):,}"
+    if target.members is not None and target.non_members is not None:
+        records = f"{target.members:,} members and {target.non_members:,} non-members"
     found = [
         ("Target", target.name),
         ("Kind of target", target.kind),
