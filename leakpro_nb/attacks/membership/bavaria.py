@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import Mode, check_mode, check_positive, mode_knowledge, mode_references
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.sides import Side, side_stats
 from leakpro_nb.attacks.signals import log_odds
 from leakpro_nb.game.threat import Knowledge
@@ -47,17 +47,17 @@ class Bavaria:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     alpha0: float = ALPHA0
 
     def __post_init__(self) -> None:
-        check_mode("bavaria.mode", self.mode)
-        check_positive("bavaria.alpha0", self.alpha0, 4)
+        options.check_mode("bavaria.mode", self.mode)
+        options.check_positive("bavaria.alpha0", self.alpha0, 4)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return mode_knowledge(self.mode)
+        return options.mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -67,7 +67,7 @@ class Bavaria:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         score = student_online if self.mode == "online" else student_offline
         return Scores(score(*view.signal(log_odds).audit, self.alpha0))
 

@@ -8,14 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import (
-    Mode,
-    check_mode,
-    check_positive,
-    check_share,
-    mode_knowledge,
-    mode_references,
-)
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.rehearsal import choose, settle
 from leakpro_nb.attacks.signals import log_confidence
 from leakpro_nb.game.threat import Knowledge
@@ -56,19 +49,19 @@ class Base:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     scale: float | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        check_mode("base.mode", self.mode)
-        check_share("base.scale", self.scale)
-        check_positive("base.temperature", self.temperature, 1)
+        options.check_mode("base.mode", self.mode)
+        options.check_share("base.scale", self.scale)
+        options.check_positive("base.temperature", self.temperature, 1)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return mode_knowledge(self.mode)
+        return options.mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -78,7 +71,7 @@ class Base:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         signal = log_confidence(self.temperature)
         seen = view.signal(signal).audit
         if self.mode == "online":

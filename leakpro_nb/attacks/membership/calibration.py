@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import mode_knowledge, mode_references
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.sides import side_mean
 from leakpro_nb.attacks.signals import log_probability
 from leakpro_nb.game.threat import Knowledge
@@ -36,7 +36,7 @@ class Calibration:
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe."""
-        return mode_knowledge("offline")
+        return options.mode_knowledge("offline")
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records that every reference model trained on get NaN.
@@ -46,7 +46,7 @@ class Calibration:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, "offline")
+        options.mode_references(view, "offline")
         return Scores(calibrated_loss(*view.signal(log_probability).audit))
 
 

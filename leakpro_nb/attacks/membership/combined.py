@@ -11,10 +11,10 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.bavaria import student_online
 from leakpro_nb.attacks.membership.calibration import calibrated_loss
 from leakpro_nb.attacks.membership.lira import lira_offline, lira_online
-from leakpro_nb.attacks.membership.options import check_choice, mode_knowledge, mode_references
 from leakpro_nb.attacks.membership.rehearsal import Game, games
 from leakpro_nb.attacks.membership.rmia import DEFAULT_A, reference_probability, rmia_ratio
 from leakpro_nb.attacks.membership.sides import side_mean
@@ -68,12 +68,12 @@ class Combined:
     learner: Learner = "blend"
 
     def __post_init__(self) -> None:
-        check_choice("combined.learner", self.learner, get_args(Learner))
+        options.check_choice("combined.learner", self.learner, get_args(Learner))
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels, recipe and the candidates' records beforehand."""
-        return mode_knowledge("online")
+        return options.mode_knowledge("online")
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view`` with log-odds of membership (``ranks``: a mean normal score).
@@ -85,7 +85,7 @@ class Combined:
         NotApplicable
             No suitable reference models.
         """
-        references = mode_references(view, "online")
+        references = options.mode_references(view, "online")
         seen = view.signal(log_odds).audit
         if self.learner == "ranks" or len(references) < FEWEST_REFERENCES:
             return Scores(rank_average(seen), {"learner": "ranks"})

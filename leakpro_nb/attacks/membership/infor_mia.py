@@ -8,14 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import (
-    Mode,
-    check_mode,
-    check_positive,
-    check_share,
-    mode_knowledge,
-    mode_references,
-)
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.rehearsal import settle
 from leakpro_nb.attacks.membership.rmia import DEFAULT_A, reference_probability, tune_offline_a
 from leakpro_nb.attacks.signals import Confidence, confidence
@@ -49,19 +42,19 @@ class InforMia:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     a: float | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        check_mode("infor_mia.mode", self.mode)
-        check_share("infor_mia.a", self.a)
-        check_positive("infor_mia.temperature", self.temperature, 1)
+        options.check_mode("infor_mia.mode", self.mode)
+        options.check_share("infor_mia.a", self.a)
+        options.check_positive("infor_mia.temperature", self.temperature, 1)
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return mode_knowledge(self.mode)
+        return options.mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -71,7 +64,7 @@ class InforMia:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         function = confidence(Confidence(temperature=self.temperature))
         notes: dict[str, object] = {}
         a = None

@@ -8,14 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import (
-    Mode,
-    check_choice,
-    check_count,
-    check_mode,
-    mode_knowledge,
-    mode_references,
-)
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.sides import side_stats
 from leakpro_nb.attacks.queries import queried
 from leakpro_nb.attacks.signals import log_odds
@@ -63,14 +56,14 @@ class Lira:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     variance: Variance = "shrunken"
     queries: int = 1
 
     def __post_init__(self) -> None:
-        check_mode("lira.mode", self.mode)
-        check_choice("lira.variance", self.variance, get_args(Variance))
-        check_count("lira.queries", self.queries, 1, 2)
+        options.check_mode("lira.mode", self.mode)
+        options.check_choice("lira.variance", self.variance, get_args(Variance))
+        options.check_count("lira.queries", self.queries, 1, 2)
 
     @property
     def asks(self) -> bool:
@@ -80,7 +73,7 @@ class Lira:
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return mode_knowledge(self.mode)
+        return options.mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -92,7 +85,7 @@ class Lira:
         AccessDenied
             Several queries, and only predictions are known.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         score = lira_online if self.mode == "online" else lira_offline
         views = queried(view, self.queries)
         return Scores(np.mean([score(*each.signal(log_odds).audit, self.variance) for each in views], axis=0))

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.lira import Variance, lira_offline, lira_online
-from leakpro_nb.attacks.membership.options import Mode, check_choice, check_mode, mode_knowledge, mode_references
 from leakpro_nb.attacks.membership.sides import side_mean, side_residuals
 from leakpro_nb.attacks.signals import (
     log_odds,
@@ -70,23 +70,23 @@ class MultiSignal:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     signals: tuple[str, ...] = ("log_odds", "log_probability", "modified_entropy")
     covariance: Literal["pooled", "independent"] = "pooled"
     variance: Variance = "shrunken"
 
     def __post_init__(self) -> None:
-        check_mode("multi_signal.mode", self.mode)
+        options.check_mode("multi_signal.mode", self.mode)
         if isinstance(self.signals, str) or not self.signals or any(name not in SIGNALS for name in self.signals):
             raise InputError("multi_signal.signals", self.signals, f"use a list of any of {', '.join(SIGNALS)}")
-        check_choice("multi_signal.covariance", self.covariance, ("pooled", "independent"))
-        check_choice("multi_signal.variance", self.variance, get_args(Variance))
+        options.check_choice("multi_signal.covariance", self.covariance, ("pooled", "independent"))
+        options.check_choice("multi_signal.variance", self.variance, get_args(Variance))
         object.__setattr__(self, "signals", tuple(self.signals))  # a list from a YAML file is as good
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
-        return mode_knowledge(self.mode)
+        return options.mode_knowledge(self.mode)
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records without a model on a needed side get NaN.
@@ -96,7 +96,7 @@ class MultiSignal:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         seen = [view.signal(SIGNALS[name]).audit for name in self.signals]
         if self.mode == "offline":
             return Scores(multi_signal_offline(seen, self.variance))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from leakpro_nb.attacks.base import NotApplicable, Scores
-from leakpro_nb.attacks.membership.options import check_choice
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.signals import log_odds
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
@@ -41,7 +41,7 @@ class Population:
     score: Literal["signal", "rank"] = "signal"
 
     def __post_init__(self) -> None:
-        check_choice("population.score", self.score, ("signal", "rank"))
+        options.check_choice("population.score", self.score, ("signal", "rank"))
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from leakpro_nb.attacks.base import Scores
-from leakpro_nb.attacks.membership.options import check_choice, mode_knowledge, mode_references
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.signals import TINY, log_probability
 from leakpro_nb.game.threat import Knowledge
 from leakpro_nb.game.views import Access, View
@@ -44,12 +44,12 @@ class Reference:
     score: Literal["log_odds", "tail"] = "log_odds"
 
     def __post_init__(self) -> None:
-        check_choice("reference.score", self.score, ("log_odds", "tail"))
+        options.check_choice("reference.score", self.score, ("log_odds", "tail"))
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe."""
-        return mode_knowledge("offline")
+        return options.mode_knowledge("offline")
 
     def run(self, view: View) -> Scores:
         """Score every record of ``view``; records that every reference model trained on get NaN.
@@ -59,7 +59,7 @@ class Reference:
         NotApplicable
             No suitable reference models.
         """
-        mode_references(view, "offline")
+        options.mode_references(view, "offline")
         seen = view.signal(log_probability).audit
         score = reference_log_odds if self.score == "log_odds" else reference_tail
         return Scores(score(-seen.target, -seen.references, seen.trained_on))

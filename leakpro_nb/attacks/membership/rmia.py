@@ -8,16 +8,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 import numpy as np
 
 from leakpro_nb.attacks.base import NotApplicable, Scores
-from leakpro_nb.attacks.membership.options import (
-    Mode,
-    check_choice,
-    check_count,
-    check_mode,
-    check_positive,
-    check_share,
-    mode_knowledge,
-    mode_references,
-)
+from leakpro_nb.attacks.membership import options
 from leakpro_nb.attacks.membership.rehearsal import choose, settle
 from leakpro_nb.attacks.membership.rmia_direct import rmia_direct
 from leakpro_nb.attacks.membership.sides import side_mean
@@ -102,7 +93,7 @@ class Rmia:
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
 
-    mode: Mode = "online"
+    mode: options.Mode = "online"
     a: float | None = None
     score: Literal["ratio", "count", "direct"] = "ratio"
     gamma: float = 1.0
@@ -116,17 +107,17 @@ class Rmia:
     queries: int = 1
 
     def __post_init__(self) -> None:
-        check_mode("rmia.mode", self.mode)
-        check_choice("rmia.score", self.score, ("ratio", "count", "direct"))
-        check_share("rmia.a", self.a)
-        check_positive("rmia.gamma", self.gamma, 1)
-        check_choice("rmia.signal", self.signal, get_args(Form))
-        check_positive("rmia.temperature", self.temperature, 1)
-        check_count("rmia.terms", self.terms, 2, 4)
-        check_choice("rmia.reference_mean", self.reference_mean, ("mean", "trimmed"))
-        check_choice("rmia.offline_map", self.offline_map, ("line", "bins"))
-        check_choice("rmia.z", self.z, ("population", "audit"))
-        check_count("rmia.queries", self.queries, 1, 2)
+        options.check_mode("rmia.mode", self.mode)
+        options.check_choice("rmia.score", self.score, ("ratio", "count", "direct"))
+        options.check_share("rmia.a", self.a)
+        options.check_positive("rmia.gamma", self.gamma, 1)
+        options.check_choice("rmia.signal", self.signal, get_args(Form))
+        options.check_positive("rmia.temperature", self.temperature, 1)
+        options.check_count("rmia.terms", self.terms, 2, 4)
+        options.check_choice("rmia.reference_mean", self.reference_mean, ("mean", "trimmed"))
+        options.check_choice("rmia.offline_map", self.offline_map, ("line", "bins"))
+        options.check_choice("rmia.z", self.z, ("population", "audit"))
+        options.check_count("rmia.queries", self.queries, 1, 2)
         if self.score == "direct" and (self.mode == "offline" or self.queries > 1):
             raise InputError("rmia.score", self.score, "use it with mode=online and queries=1, or choose score=count")
 
@@ -138,7 +129,7 @@ class Rmia:
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records; for the count a population."""
-        needs = mode_knowledge(self.mode)
+        needs = options.mode_knowledge(self.mode)
         return (*needs, "population") if self.score != "ratio" and self.z == "population" else needs
 
     def run(self, view: View) -> Scores:
@@ -152,7 +143,7 @@ class Rmia:
         AccessDenied
             Several queries, and only predictions are known.
         """
-        mode_references(view, self.mode)
+        options.mode_references(view, self.mode)
         if self.score != "ratio" and self.z == "population" and view.population is None:
             raise NotApplicable("its count needs population records; there are none (use score=ratio or z=audit)")
         if self.score == "direct":
