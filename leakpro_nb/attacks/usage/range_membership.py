@@ -138,12 +138,7 @@ class RangeMembership:
         by letting every reference model play the target; nothing is ever chosen on the target's answers.
     """
 
-    title: ClassVar[str] = "Range membership"
     paper: ClassVar[str] = "Tao and Shokri, SaTML 2025"
-    idea: ClassVar[str] = (
-        "The attacker asks the model not only about one person but about made-up people like them, scores each answer, "
-        "and combines the scores of those that tell most."
-    )
     asks: ClassVar[bool] = True
 
     point: Attack
@@ -162,6 +157,23 @@ class RangeMembership:
             raise InputError("k", self.k, f"keep from 1 to {self.samples} of the samples, or None to choose")
         if self.direction not in get_args(Direction):
             raise InputError("direction", self.direction, "use largest or smallest")
+
+    @property
+    def title(self) -> str:
+        """What the report calls it."""
+        mode = getattr(self.point, "mode", "")
+        name = f"{self.point.title} ({mode})" if mode else self.point.title
+        return f"{name}, {'the centre alone' if self.how == 'centre' else 'points of the range'}"
+
+    @property
+    def idea(self) -> str:
+        """What it does, in words."""
+        if self.how == "centre":
+            return f"The attacker asks about the person at the centre of the range, and about nobody else. {self.point.idea}"
+        return (
+            "The attacker asks about made-up people from all over the range, judges each answer, and combines the "
+            f"judgements of those that tell most. Each answer is judged so: {self.point.idea}"
+        )
 
     @property
     def access(self) -> Access:

@@ -33,6 +33,10 @@ DEFAULT_QUANTILE = 0.1
 class Sampler(Protocol):
     """What a range is."""
 
+    def in_words(self, subjects: str) -> str:
+        """Return what a range around one of the ``subjects`` holds, as sentences."""
+        ...
+
     def fitted(self, X: Any) -> Sampler:
         """Return the same sampler with what it still lacks taken from records ``X (N, …)``."""
         ...
@@ -100,6 +104,14 @@ class Ball:
             raise InputError("radius", self.radius, "use a positive number, or None to take it from the records")
         if self.shape not in ("uniform", "gaussian"):
             raise InputError("shape", self.shape, "use uniform or gaussian")
+
+    def in_words(self, subjects: str) -> str:
+        """Return what a range holds."""
+        return (
+            f"Everyone within a distance of {self.radius:.3g}. For every value that one of the {subjects} differs in, the "
+            "difference is counted in standard deviations (the usual spread of that value; a yes turned into a no counts "
+            "1), and the differences are added up as in the theorem of Pythagoras."
+        )
 
     def fitted(self, X: Any) -> Ball:
         """Return the ball with scale and radius from records ``X (N, …)``."""
@@ -223,6 +235,11 @@ class MissingValues:
             if not each or (_is_range(each) and each[0] > each[1]):
                 raise InputError(f"values of {column}", each, "give values to choose from, or a pair (low, high)")
         object.__setattr__(self, "values", frozen)
+
+    def in_words(self, subjects: str) -> str:
+        """Return what a range holds."""
+        names = ", ".join(str(column) for column in self.columns)
+        return f"All {subjects} who agree in everything but these columns, which the attacker does not know: {names}."
 
     def fitted(self, X: Any) -> MissingValues:
         """Return the sampler with, per column, the values that occur in ``X``, or their range if they are many."""
@@ -371,6 +388,14 @@ class Altered:
         if not 0 <= self.pixels < math.inf:
             raise InputError("pixels", self.pixels, "use a number of at least 0")
 
+    def in_words(self, subjects: str) -> str:  # noqa: ARG002 - pictures are pictures
+        """Return what a range holds."""
+        mirrored = "mirrored, " if self.mirror else ""
+        return (
+            f"A picture and what becomes of it when it is {mirrored}turned by up to {self.degrees:g} degrees or shifted by "
+            f"up to {self.pixels:g} pixels."
+        )
+
     def fitted(self, X: Any) -> Altered:
         """Return the sampler itself, once ``X`` is known to hold pictures ``(N, H, W)`` or ``(N, C, H, W)``."""
         if np.ndim(X) not in (3, 4):
@@ -452,6 +477,10 @@ class WordReplacement:
         for name in ("words", "top"):
             if getattr(self, name) < 1:
                 raise InputError(name, getattr(self, name), "use an integer of at least 1")
+
+    def in_words(self, subjects: str) -> str:  # noqa: ARG002 - texts are texts
+        """Return what a range holds."""
+        return f"A text and what becomes of it when up to {self.words} of its words are replaced by others that fit."
 
     def fitted(self, X: Any) -> WordReplacement:
         """Return the sampler itself, once ``X`` is known to hold texts."""
