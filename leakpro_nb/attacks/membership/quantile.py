@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -88,16 +89,18 @@ class Quantile:
             No population, fewer than 50 records in it, or nothing left of a representation.
         """
         signal = view.signal(log_odds)
-        X = view.features()
-        if signal.population is None or view.population_labels is None or view.population_inputs is None:
+        X, Z = view.features(), view.population_inputs
+        if signal.population is None or view.population_labels is None or view.population is None or Z is None:
             raise NotApplicable("it learns from people who were not used: give it records of a population")
         phi, labels = signal.population.target, view.population_labels
         if len(phi) < FEWEST:
             raise NotApplicable(f"its population has {len(phi)} records; give at least {FEWEST}")
         if self.features == "records":
-            audited, population = as_numbers(X, view.population_inputs)
+            audited, population = as_numbers(X, Z)
         else:
-            audited, population = _representation(view)
+            model = view.white_box() if view.access == "white_box" else None
+            audited = _representation(model, X, view.logits, view.labels)
+            population = _representation(model, Z, view.population, labels)
         classes = view.logits.shape[1]
         audited, population = with_labels(audited, view.labels, classes), with_labels(population, labels, classes)
         order = canonical_order(population, phi)
@@ -164,18 +167,14 @@ def other_classes(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return z
 
 
-def _representation(view: View) -> list[np.ndarray]:
-    pairs = ((view.features(), view.logits, view.labels),
-             (view.population_inputs, view.population, view.population_labels))  # fmt: skip
-    parts = [[other_classes(logits, y)] if logits.shape[1] > 2 else [] for _, logits, y in pairs]
-    if view.access == "white_box":
-        for part, (X, _, _) in zip(parts, pairs, strict=True):
-            part.extend(_activations(view.white_box(), X))
-    if not parts[0]:
+def _representation(model: Any, X: Any, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    parts = [other_classes(logits, labels)] if logits.shape[1] > 2 else []
+    parts += _activations(model, X) if model is not None else []
+    if not parts:
         raise NotApplicable(
             "with two classes the model's answer holds nothing but the log-odds themselves; use features=records"
         )
-    return [np.column_stack(part) for part in parts]
+    return np.column_stack(parts)
 
 
 def _activations(model: Any, X: Any) -> list[np.ndarray]:
@@ -252,13 +251,11 @@ def _gaussian(features: np.ndarray, phi: np.ndarray) -> Fitted:
 
 
 def _quantiles(features: np.ndarray, phi: np.ndarray) -> Fitted:
-    fits = [
-        _shrunken(
-            _boosted("quantile", quantile=level, trees=60), features, phi, float(np.quantile(phi, level)),
-            lambda a, b, level=level: pinball_loss(a, b, level),
-        )
-        for level in LEVELS
-    ]  # fmt: skip
+    fits = []
+    for level in LEVELS:
+        loss = functools.partial(pinball_loss, level=level)
+        model = _boosted("quantile", quantile=level, trees=60)
+        fits.append(_shrunken(model, features, phi, float(np.quantile(phi, level)), loss))
 
     def score(X: np.ndarray, observed: np.ndarray) -> np.ndarray:
         return quantile_level(observed, np.column_stack([predict(X) for predict, _, _ in fits]), np.array(LEVELS))
