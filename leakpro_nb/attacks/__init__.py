@@ -23,8 +23,11 @@ from leakpro_nb.attacks.membership import (
     Lira,
     MultiSignal,
     Population,
+    Quantile,
     Reference,
     Rmia,
+    Sequence,
+    Trajectory,
 )
 from leakpro_nb.errors import InputError
 
@@ -33,6 +36,7 @@ __all__ = ["Attack", "NotApplicable", "Scores", "available", "create", "title_of
 _BUILT_IN: dict[str, Callable[[], Any]] = {
     "gap": Gap,
     "population": Population,
+    "quantile": Quantile,
     "lira": Lira,
     "lira_offline": lambda: Lira(mode="offline"),
     "rmia": Rmia,
@@ -47,6 +51,8 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "multi_signal_offline": lambda: MultiSignal(mode="offline"),
     "reference": Reference,
     "calibration": Calibration,
+    "trajectory": Trajectory,
+    "sequence": Sequence,
     "combined": Combined,
 }
 

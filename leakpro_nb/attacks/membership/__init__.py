@@ -9,8 +9,11 @@ from leakpro_nb.attacks.membership.infor_mia import InforMia
 from leakpro_nb.attacks.membership.lira import Lira
 from leakpro_nb.attacks.membership.multi_signal import MultiSignal
 from leakpro_nb.attacks.membership.population import Population
+from leakpro_nb.attacks.membership.quantile import Quantile
 from leakpro_nb.attacks.membership.reference import Reference
 from leakpro_nb.attacks.membership.rmia import Rmia
+from leakpro_nb.attacks.membership.sequence import Sequence
+from leakpro_nb.attacks.membership.trajectory import Trajectory
 
 __all__ = [
     "Base",
@@ -22,6 +25,9 @@ __all__ = [
     "Lira",
     "MultiSignal",
     "Population",
+    "Quantile",
     "Reference",
     "Rmia",
+    "Sequence",
+    "Trajectory",
 ]
