@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 import leakpro_nb
-from leakpro_nb.attacks import Attack, NotApplicable, Scores, create, title_of
-from leakpro_nb.audits import common, exposure, validity
+from leakpro_nb.attacks import Attack, NotApplicable, Scores, available, create, title_of
+from leakpro_nb.audits import algorithm, common, exposure, power, tuning, validity
 from leakpro_nb.errors import AccessDenied, InputError
 from leakpro_nb.game.models import kind_of
 from leakpro_nb.game.target import Target
@@ -39,10 +39,12 @@ from leakpro_nb.risk import Finding, verdict
 from leakpro_nb.shadows.ensemble import Shadows, train_shadows
 
 __all__ = [
-    "DEFAULT_ATTACKS",
+    "Examination",
     "Outcome",
     "Plan",
     "attack",
+    "default_attacks",
+    "examine",
     "measure",
     "observe",
     "preflight",
@@ -54,12 +56,24 @@ __all__ = [
 
 QUESTION = "Can an attacker tell whose records were used to train this model?"
 
-DEFAULT_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia", "combined")
-LABEL_ONLY_ATTACKS = ("gap",)
+SCORE_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia", "combined")
+"""By default with confidence scores: one without shadow models, two with few assumptions in both modes, the strongest.
+
+Few, since the bounds of the verdict hold jointly: every attack that repeats another widens them.
+"""
+
+LABEL_ATTACKS = ("gap", "augmentation", "boundary", "yoqo", "oslo")
+"""By default where only the answer is shown."""
+
+WHITE_BOX_ATTACKS = ("gradient_norm", "activation_gradient")
+"""On top of the others where the model itself is in the attacker's hands."""
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0)
 
 log = logging.getLogger(__name__)
+
+TUNED = "_tuned"
+"""What is added to the name of an attack that runs once more with the options that practice has chosen."""
 
 YES_OR_NO = 2
 """Distinct scores of an attack that accuses or does not, without saying how surely."""
@@ -83,6 +97,7 @@ class Plan:
     device: str
     out: Path
     reveal_records: bool
+    tune: int = 0
     asked: dict[str, Any] = field(default_factory=dict)
     started: str = ""
 
@@ -96,6 +111,42 @@ class Outcome:
     scores: Scores | None = None
     reason: str = ""
     cpu_seconds: float = 0.0
+    attack: Attack | None = None
+    tuned: tuning.Tuned | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What goes beyond the audited model's own figures.
+
+    Parameters
+    ----------
+    algorithm
+        Every shadow model as the target.
+    power
+        What the attacks reach with fewer shadow models, as plain JSON.
+    """
+
+    algorithm: algorithm.Algorithm
+    power: dict[str, Any]
+
+
+def default_attacks(threat: ThreatModel) -> tuple[str, ...]:
+    """Return the attacks that pay under ``threat``, of those that there are.
+
+    One that needs knowledge which the threat model lacks is left in, so that the report says what was not tried, with
+    two exceptions: attacks by scores where only labels are shown, and attacks that learn from known members where
+    nobody is known, are none of this attacker's.
+    """
+    names: tuple[str, ...] = LABEL_ATTACKS if threat.access == "labels" else SCORE_ATTACKS
+    if threat.access == "white_box":
+        names += WHITE_BOX_ATTACKS
+    made = {name: create(name) for name in names if name in available()}
+    return tuple(
+        name
+        for name, each in made.items()
+        if "known_members" in threat.knowledge or "known_members" not in each.knowledge
+    )
 
 
 def prepare(
@@ -114,6 +165,7 @@ def prepare(
     workers: int | None = None,
     device: str = "auto",
     reveal_records: bool = False,
+    tune: int = 0,
 ) -> Plan:
     """Check everything that can be wrong, before anything expensive starts and without writing a file.
 
@@ -146,6 +198,9 @@ def prepare(
         See ``train_shadows``.
     reveal_records
         Show the raw values of the most exposed records.
+    tune
+        Sets of options to try per attack, on shadow models that play the target; 0: every attack as it is. The tuned
+        attacks run beside the others. Needs the extra ``tuning``.
 
     Raises
     ------
@@ -155,14 +210,18 @@ def prepare(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     model = ThreatModel.load(threat)
     if attacks is None:
-        attacks = (LABEL_ONLY_ATTACKS if model.access == "labels" else ()) + DEFAULT_ATTACKS
+        attacks = default_attacks(model)
     asked = {
         "target": Path(target).name if isinstance(target, (str, Path)) else target.name,
         "attacks": list(attacks), "attack_options": {k: dict(v) for k, v in (attack_options or {}).items()},
         "num_shadows": num_shadows, "shadow_size": shadow_size, "fprs": list(fprs), "headline_fpr": headline_fpr,
         "confidence": confidence, "seed": seed, "reveal_records": reveal_records,
+        "tune": tune,
     }  # fmt: skip
     common.check_count("num_shadows", num_shadows)
+    common.check_count("tune", tune, example=20)
+    if tune:
+        tuning.require_optuna(tune)
     if shadow_size not in ("half", "target"):
         raise InputError("shadow_size", shadow_size, "use half or target")
     common.check_fprs(fprs, headline_fpr)
@@ -185,7 +244,7 @@ def prepare(
     challenger.check(needs_recipe=num_shadows > 0)
     return Plan(
         challenger, model, chosen, refused, num_shadows, shadow_size, tuple(sorted({*fprs, headline_fpr}, reverse=True)),
-        headline_fpr, confidence, seed, workers, device, Path(out), reveal_records, asked, started,
+        headline_fpr, confidence, seed, workers, device, Path(out), reveal_records, tune, asked, started,
     )  # fmt: skip
 
 
@@ -198,7 +257,7 @@ def _choose(
     names: Sequence[str], options: Mapping[str, Mapping[str, Any]], threat: ThreatModel
 ) -> tuple[dict[str, Attack], dict[str, str]]:
     if isinstance(names, str) or not names:
-        raise InputError("attacks", names, f"give a list of names, for example {list(DEFAULT_ATTACKS[:3])}")
+        raise InputError("attacks", names, f"give a list of names, for example {list(SCORE_ATTACKS[:3])}")
     for name in options:
         if name not in names:
             raise InputError("attack_options", name, f"not one of the attacks asked for: {', '.join(names)}")
@@ -233,25 +292,47 @@ def observe(plan: Plan, shadows: Shadows) -> View:
 
 
 def attack(plan: Plan, view: View) -> dict[str, Outcome]:
-    """Run every attack on the view; one that cannot run is listed with the reason, and the others go on."""
+    """Run every attack on the view; one that cannot run is listed with the reason, and the others go on.
+
+    With ``tune``, each attack that has something to tune is practised on the shadow models, and runs once more under
+    the name ``…_tuned`` where that found better options.
+    """
     outcomes = {}
     for name, each in plan.attacks.items():
-        start = time.process_time()
-        title = title_of(each)
-        try:
-            scores = each.run(view)
-        except (NotApplicable, AccessDenied) as reason:
-            outcomes[name] = Outcome(title, "skipped", reason=str(reason))
-            continue
-        except Exception as error:
-            log.warning("%s failed", title, exc_info=error)
-            outcomes[name] = Outcome(title, "failed", reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
-            continue
-        outcomes[name] = Outcome(title, "ok", scores, cpu_seconds=time.process_time() - start)
+        outcomes[name] = outcome = _run(title_of(each), each, view)
+        if plan.tune and outcome.status == "ok" and (found := _tune(plan, view, name, each)) is not None:
+            outcomes[name] = dataclasses.replace(outcome, tuned=found)
+            if found.options:
+                changed = dataclasses.replace(each, **found.options)  # type: ignore[type-var]
+                outcomes[f"{name}{TUNED}"] = _run(f"{title_of(each)}, tuned", changed, view)
     for name, reason_text in plan.refused.items():
-        title = title_of(create(name, dict(plan.asked["attack_options"].get(name, {}))))
-        outcomes[name] = Outcome(title, "skipped", reason=reason_text)
+        each = create(name, dict(plan.asked["attack_options"].get(name, {})))
+        outcomes[name] = Outcome(title_of(each), "skipped", reason=reason_text, attack=each)
     return outcomes
+
+
+def _run(title: str, each: Attack, view: View) -> Outcome:
+    start = time.process_time()
+    try:
+        scores = each.run(view)
+    except (NotApplicable, AccessDenied) as reason:
+        return Outcome(title, "skipped", reason=str(reason), attack=each)
+    except Exception as error:
+        log.warning("%s failed", title, exc_info=error)
+        reason_text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Outcome(title, "failed", reason=reason_text, attack=each)
+    return Outcome(title, "ok", scores, cpu_seconds=time.process_time() - start, attack=each)
+
+
+def _tune(plan: Plan, view: View, name: str, each: Attack) -> tuning.Tuned | None:
+    try:
+        return tuning.tune(
+            view, name, each, trials=plan.tune, fpr=plan.headline_fpr, seed=plan.seed, level=plan.confidence,
+            fixed=plan.asked.get("attack_options", {}).get(name),
+        )  # fmt: skip
+    except Exception as error:
+        log.warning("tuning %s failed", title_of(each), exc_info=error)
+        return tuning.Tuned(reason=f"it failed: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def values(outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
@@ -259,14 +340,29 @@ def values(outcomes: Mapping[str, Outcome]) -> dict[str, np.ndarray]:
     return {name: outcome.scores.values for name, outcome in outcomes.items() if outcome.scores is not None}
 
 
-def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Outcome]) -> Result:
-    """Join the truth to the scores, and say how sure we are."""
+def examine(plan: Plan, view: View, outcomes: Mapping[str, Outcome]) -> Examination:
+    """Let every shadow model play the target, and the attacks play with fewer of them; nothing is trained."""
+    member = _truth(plan)
+    fixed = {"fpr": plan.headline_fpr, "level": plan.confidence}
+    return Examination(
+        algorithm.audit(view, plan.threat, plan.target, member, **fixed),
+        power.curve(view, plan.attacks, values(outcomes), plan.threat, member, **fixed),
+    )
+
+
+def measure(
+    plan: Plan,
+    view: View,
+    shadows: Shadows,
+    outcomes: Mapping[str, Outcome],
+    examination: Examination | None = None,
+) -> Result:
+    """Join the truth to the scores, and say how sure we are; ``examination`` adds what goes beyond this model."""
     member = _truth(plan)
     ran = {name: outcome for name, outcome in outcomes.items() if outcome.scores is not None}
     results = [_measure_one(plan, name, outcome, member) for name, outcome in outcomes.items()]
-    checks = validity.checks(
-        plan.target, view, plan.attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed
-    )
+    attacks = {name: outcome.attack for name, outcome in ran.items() if outcome.attack is not None}
+    checks = validity.checks(plan.target, view, attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed)
     failed = [check for check in checks if check.passed is False]
     joint = 1 - (1 - plan.confidence) / max(1, len(ran))
     decision = verdict(
@@ -297,6 +393,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
         checks=checks,
         exposures=exposures,
         most_exposed=exposure.with_values(plan.target, most_exposed) if plan.reveal_records else most_exposed,
+        extras=_extras(outcomes, examination),
         verdict=decision,
         warnings=[check.sentence for check in failed],
         environment=common.environment(plan.seed),
@@ -305,18 +402,35 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
     )
 
 
-def save(plan: Plan, result: Result, outcomes: Mapping[str, Outcome]) -> Path:
-    """Write ``scores.parquet`` and then, last of all, ``result.json``; return the latter's path."""
+def save(plan: Plan, result: Result, outcomes: Mapping[str, Outcome], examination: Examination | None = None) -> Path:
+    """Write ``scores.parquet``, ``vulnerability.parquet`` and, last of all, ``result.json``; return the latter's path."""
+    rows = np.flatnonzero(plan.target.records.audited)
+    _write_table(plan.out / "scores.parquet", {"record": rows, "member": _truth(plan), **values(outcomes)})
+    if examination is not None and examination.algorithm.records is not None:
+        each = {
+            f.name: getattr(examination.algorithm.records, f.name) for f in dataclasses.fields(algorithm.Vulnerability)
+        }
+        _write_table(plan.out / "vulnerability.parquet", {"record": rows, **each})
+    return result.save(plan.out / "result.json")
+
+
+def _write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     import io
 
     import pandas as pd
 
-    columns: dict[str, Any] = {"record": np.flatnonzero(plan.target.records.audited), "member": _truth(plan)}
-    columns |= values(outcomes)
     buffer = io.BytesIO()
     pd.DataFrame(columns).to_parquet(buffer, index=False)
-    write_atomically(plan.out / "scores.parquet", buffer.getvalue())
-    return result.save(plan.out / "result.json")
+    write_atomically(path, buffer.getvalue())
+
+
+def _extras(outcomes: Mapping[str, Outcome], examination: Examination | None) -> dict[str, Any]:
+    """Return what only this template has, as plain JSON."""
+    tuned = {name: dataclasses.asdict(each.tuned) for name, each in outcomes.items() if each.tuned is not None}
+    extras: dict[str, Any] = {"tuning": tuned} if tuned else {}
+    if examination is not None:
+        extras |= {"algorithm": examination.algorithm.summary, "power": examination.power}
+    return extras
 
 
 def _truth(plan: Plan) -> np.ndarray:
@@ -324,7 +438,7 @@ def _truth(plan: Plan) -> np.ndarray:
 
 
 def _measure_one(plan: Plan, name: str, outcome: Outcome, member: np.ndarray) -> AttackResult:
-    attack_object = plan.attacks.get(name)
+    attack_object = outcome.attack
     parameters: dict[str, Any] = dataclasses.asdict(attack_object) if dataclasses.is_dataclass(attack_object) else {}  # type: ignore[arg-type]
     paper = attack_object.paper if attack_object is not None else ""
     if outcome.scores is None:

@@ -31,6 +31,9 @@ GATE_LEVEL = 0.99
 LIKENESS = 0.1
 """How far the accuracies of target and shadow models may differ; a rule of thumb of this project."""
 
+SHOWN, LISTED = 5, 100
+"""Rows without a score that the report names, and that the result file lists; the scores file has all."""
+
 NULL_MODELS = 8
 """Shadow models that play the target in the null audit; more would only cost time."""
 
@@ -54,7 +57,7 @@ def checks(
         _power(member, fpr, level),
         _ties(outcomes, fpr),
         _overlap(target, member),
-        _unscored(outcomes),
+        _unscored(target, view, outcomes),
     ]
 
 
@@ -315,20 +318,43 @@ def _overlap(target: Target, member: np.ndarray) -> Check:
     )
 
 
-def _unscored(outcomes: Mapping[str, Outcome]) -> Check:
-    missing = {}
+def _unscored(target: Target, view: View, outcomes: Mapping[str, Outcome]) -> Check:
+    """Tell the records that an attack could not score from those that served it as practice."""
+    practice = np.zeros(len(view), dtype=bool) if view.known is None else view.known
+    index = np.flatnonzero(target.records.audited)
+    lacking: dict[str, np.ndarray] = {}
+    learnt_from: dict[str, int] = {}
     for name, outcome in outcomes.items():
         assert outcome.scores is not None
-        count = int(np.isnan(outcome.scores.values).sum())
-        if count:
-            missing[name] = count
-    names = ", ".join(f"{outcomes[name].title}: {count:,}" for name, count in missing.items())
+        missing = np.isnan(outcome.scores.values)
+        if missing.any() and missing[practice].all() and practice.any():
+            learnt_from[name] = int(practice.sum())
+            missing = missing & ~practice
+        if missing.any():
+            lacking[name] = index[missing]
+    sentences = []
+    if lacking:
+        names = "; ".join(
+            f"{outcomes[name].title}: {len(rows):,} (rows {', '.join(map(str, rows[:SHOWN]))}{', …' if len(rows) > SHOWN else ''})"
+            for name, rows in lacking.items()
+        )
+        sentences.append(
+            f"Left out for lack of a shadow model that did, or of one that did not, train on them: {names}."
+        )
+    if learnt_from:
+        names = ", ".join(outcomes[name].title for name in learnt_from)
+        sentences.append(
+            f"{next(iter(learnt_from.values())):,} records whose membership this attacker knows anyway served as practice "
+            f"and are not part of the question for {names}."
+        )
     return Check(
         name="unscored",
         title="Was every record scored?",
-        passed=not missing,
-        sentence=f"Records left out for lack of a shadow model on one side: {names}."
-        if missing
-        else "Yes, by every attack.",
-        values={"unscored": missing},
+        passed=not lacking,
+        sentence=" ".join(sentences) or "Yes, by every attack.",
+        values={
+            "unscored": {name: len(rows) for name, rows in lacking.items()},
+            "rows": {name: rows[:LISTED].tolist() for name, rows in lacking.items()},
+            "practice": learnt_from,
+        },
     )

@@ -5,6 +5,29 @@ the alternative text where exporters look for it and the reading under it.
 """
 
 from leakpro_nb.plots.base import Picture
-from leakpro_nb.plots.membership import draw_exposures, draw_roc, draw_scores, exposures, roc, scores
+from leakpro_nb.plots.membership import (
+    another_model,
+    draw_exposures,
+    draw_models,
+    draw_power,
+    draw_roc,
+    draw_scores,
+    exposures,
+    power,
+    roc,
+    scores,
+)
 
-__all__ = ["Picture", "draw_exposures", "draw_roc", "draw_scores", "exposures", "roc", "scores"]
+__all__ = [
+    "Picture",
+    "another_model",
+    "draw_exposures",
+    "draw_models",
+    "draw_power",
+    "draw_roc",
+    "draw_scores",
+    "exposures",
+    "power",
+    "roc",
+    "scores",
+]

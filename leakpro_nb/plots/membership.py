@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,18 @@ from leakpro_nb.words import plain, share
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_exposures", "draw_roc", "draw_scores", "exposures", "roc", "scores"]
+__all__ = [
+    "another_model",
+    "draw_exposures",
+    "draw_models",
+    "draw_power",
+    "draw_roc",
+    "draw_scores",
+    "exposures",
+    "power",
+    "roc",
+    "scores",
+]
 
 
 def draw_roc(attacks: Sequence[AttackResult], strongest: str | None = None, ax: Axes | None = None) -> Axes:
@@ -170,3 +181,135 @@ def exposures(result: Result) -> Picture | None:
 
 def _name(group: Exposure) -> str:
     return f"{group.column}: {group.group}"
+
+
+READINGS = {
+    "pays": "Training more shadow models would probably find more.",
+    "stopped": "Training more shadow models has stopped paying.",
+    "unsettled": "Whether more shadow models would find more, these figures do not settle.",
+}
+
+
+def draw_power(data: Mapping[str, Any], measure: str, ax: Axes | None = None) -> Axes:
+    """Draw what the attacks reach against the number of shadow models.
+
+    ``data`` is ``Result.extras["power"]``, ``measure`` ``"auc"`` or ``"tpr"``; thick, with its interval, the attack
+    recommended for each number.
+    """
+    ax = ax or new_axes(6.3, 3.2)
+    place = {models: i for i, models in enumerate(sorted({row["models"] for row in data["points"] + data["best"]}))}
+    names = list(dict.fromkeys(row["attack"] for row in data["points"]))
+    for name, colour, style in zip(names, cycle(COLOURS, len(names)), cycle(STYLES, len(names)), strict=True):
+        rows = [row for row in data["points"] if row["attack"] == name and row[measure] is not None]
+        if not rows:
+            continue
+        if len({row["models"] for row in data["points"] if row["attack"] == name}) == 1 and len(place) > 1:
+            ax.axhline(rows[0][measure], color=colour, linestyle=style, linewidth=1.1, label=rows[0]["title"])
+            continue
+        x, y = [place[row["models"]] for row in rows], [row[measure] for row in rows]
+        ax.plot(x, y, color=colour, linestyle=style, linewidth=1.1, marker=".", label=rows[0]["title"])
+    best = [row for row in data["best"] if row[measure] is not None]
+    x, y = [place[row["models"]] for row in best], [row[measure] for row in best]
+    ax.plot(x, y, color="#000000", linewidth=2.4, alpha=0.75, label="recommended for this number", zorder=1)
+    low, high = [row[f"{measure}_low"] for row in best], [row[f"{measure}_high"] for row in best]
+    ax.fill_between(x, low, high, color="#000000", alpha=0.12, linewidth=0)
+    ax.set_xticks(list(place.values()), [str(models) for models in place])
+    ax.set_xlabel("Number of shadow models")
+    ax.set_ylabel("AUC" if measure == "auc" else f"Hits at {share(data['fpr'])} false alarms")
+    return ax
+
+
+def power(result: Result) -> Picture | None:
+    """Return the picture of power against the number of shadow models, or ``None`` without any to vary."""
+    from matplotlib.figure import Figure
+
+    data = result.extras.get("power", {})
+    if not data.get("best"):
+        return None
+    shown = ["auc", "tpr"] if any(row["tpr"] is not None for row in data["best"]) else ["auc"]
+    figure = Figure(figsize=(6.3, 3.5), layout="constrained")
+    panels = [figure.add_subplot(1, len(shown), i + 1) for i in range(len(shown))]
+    for ax, measure in zip(panels, shown, strict=True):
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+        ax.grid(visible=True, color="#e5e5e5", linewidth=0.6)
+        draw_power(data, measure, ax)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=3)
+    alt = "What the attacks reach against the number of shadow models. Recommended attack: " + "; ".join(
+        f"{row['models']}: {row['title']}, AUC {row['auc']:.3f}"
+        + (f", hits {share(row['tpr'])}" if row["tpr"] is not None else "")
+        for row in data["best"]
+    )
+    return Picture(panels[0], f"{alt}.", _power_reading(data))
+
+
+def _power_reading(data: Mapping[str, Any]) -> str:
+    start = (
+        "*How to read it: the thick line is the attack recommended beforehand for each number of shadow models, with its "
+        "uncertainty; the others are the attacks of this audit. "
+    )
+    gain = data.get("gain")
+    if gain is None:
+        return start + "There are too few shadow models to see whether more would find more.*"
+    rose = [f"the AUC by {_change(gain['auc'], 1)}"]
+    if gain["tpr"] is not None:
+        rose.insert(
+            0, f"the hits at {share(data['fpr'])} false alarms by {_change(gain['tpr'], 100)} percentage points"
+        )
+    both = "both" if len(rose) > 1 else "it"
+    return (
+        f"{start}From {gain['from']} to {gain['to']} shadow models changed {' and '.join(rose)}. {READINGS[data['reading']]} "
+        f"The rule: more training pays if one of them surely rose, has stopped paying if {both} surely rose by less than "
+        "0.01 (one percentage point), and is otherwise unsettled. These figures do not enter the verdict.*"
+    )
+
+
+def _change(gain: Sequence[float], unit: float) -> str:
+    digits = 3 if unit == 1 else 1
+    # a range that starts at 0 is written without a minus
+    value, low, high = (round(unit * number, digits) + 0.0 for number in gain)
+    return f"{value:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})"
+
+
+def draw_models(figure: Mapping[str, Any], ax: Axes | None = None) -> Axes:
+    """Draw one figure of merit of every shadow model as the target, the audited model, and the range to be expected."""
+    ax = ax or new_axes(6.3, 1.5)
+    ax.axvspan(
+        figure["expected_low"],
+        figure["expected_high"],
+        color="#0072B2",
+        alpha=0.12,
+        linewidth=0,
+        label="to be expected",
+    )
+    values = np.array(figure["values"])
+    ax.plot(values, np.linspace(-0.25, 0.25, len(values)), "o", color="#0072B2", markersize=4, label="shadow models")
+    ax.plot(figure["audited"], 0, "D", color="#D55E00", markersize=8, label="the audited model")
+    ax.set(ylim=(-0.6, 0.6), yticks=[])
+    ax.spines["left"].set_visible(False)
+    ax.legend(fontsize=8, frameon=False, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 1.35))
+    return ax
+
+
+def another_model(result: Result) -> Picture | None:
+    """Return the picture of the shadow models as targets, or ``None`` when there were too few."""
+    data = result.extras.get("algorithm", {})
+    figure = data.get("tpr") or data.get("auc")
+    if figure is None:
+        return None
+    what = f"Hits at {share(data['fpr'])} false alarms" if data.get("tpr") else "AUC"
+    shown = share if data.get("tpr") else "{:.3f}".format
+    ax = draw_models(figure)
+    ax.set_xlabel(f"{what}, {data['title']}, one dot per model")
+    ordered = sorted(figure["values"])
+    alt = (
+        f"{what} of {data['title']} with each of {data['models']} shadow models as the target: {shown(ordered[0])} to "
+        f"{shown(ordered[-1])}; the audited model: {shown(figure['audited'])}."
+    )
+    reading = (
+        "*How to read it: every dot is a model trained like the audited one on other records. A diamond inside the shaded range "
+        f"leaks as much as the training procedure makes one expect ({shown(figure['expected_low'])} to "
+        f"{shown(figure['expected_high'])}).*"
+    )
+    return Picture(ax, alt, reading)

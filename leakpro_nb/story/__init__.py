@@ -7,6 +7,7 @@ template; what stands here by name is shared, or belongs to the membership audit
 from leakpro_nb.story.base import checks, placeholder, repeat, skipped, threat_table
 from leakpro_nb.story.membership import (
     advice,
+    another_model,
     attack_table,
     finish,
     meaning,
@@ -15,10 +16,12 @@ from leakpro_nb.story.membership import (
     summary,
     target_table,
     tpr_table,
+    tuning_table,
 )
 
 __all__ = [
     "advice",
+    "another_model",
     "attack_table",
     "checks",
     "finish",
@@ -32,4 +35,5 @@ __all__ = [
     "target_table",
     "threat_table",
     "tpr_table",
+    "tuning_table",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from leakpro_nb.results import Result, TprAtFpr
+from leakpro_nb.results import AttackResult, Result, TprAtFpr
 from leakpro_nb.story import base
 from leakpro_nb.story.base import as_html, count, interval, level, markdown, table, table_html
 from leakpro_nb.words import plain, share
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "advice",
+    "another_model",
     "attack_table",
     "finish",
     "meaning",
@@ -23,6 +24,7 @@ __all__ = [
     "summary",
     "target_table",
     "tpr_table",
+    "tuning_table",
 ]
 
 LISTED = 10
@@ -127,6 +129,124 @@ def _tpr_cell(point: TprAtFpr) -> str:
 
 def _bare(value: float) -> str:
     return share(value).removesuffix(" %").replace("under ", "<").replace("over ", ">")
+
+
+def tuning_table(result: Result) -> Any:
+    """Return each attack with its defaults and with the options that practice has chosen; ``None`` without tuning."""
+    tuned: dict[str, Any] = result.extras.get("tuning", {})
+    if not tuned:
+        return None
+    rows = [_tuning_row(result, name, each) for name, each in tuned.items()]
+    heads = ["Attack", "Chosen options", "In practice", "Gain", "This model, default", "This model, tuned"]
+    headline = share(float(result.parameters.get("headline_fpr", 0.01)))
+    measured = {each["measure"] for each in tuned.values() if each["measure"]}
+    what = f"hits at {headline} false alarms" if measured != {"auc"} else "AUC"
+    note = (
+        "Options were tried on shadow models in the place of the audited model, and never on the audited model itself. "
+        f"<em>In practice</em> ({what}, default and tuned) and <em>gain</em> are measured on shadow models other than those "
+        f"on which the options were chosen; in brackets {level(result)} intervals. The tuned attacks count in the verdict as "
+        "attacks of their own."
+    )
+    return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
+
+
+def _tuning_row(result: Result, name: str, each: dict[str, Any]) -> tuple[str, ...]:
+    attacks = {attack.name: attack for attack in result.attacks}
+    if each["reason"]:
+        return attacks[name].title, f"not tuned: {each['reason']}", "", "", "", ""
+    shown = share if each["measure"] == "tpr" else "{:.3f}".format
+    points = "" if each["measure"] == "auc" else " points"
+    unit = 1 if each["measure"] == "auc" else 100
+    digits = 3 if each["measure"] == "auc" else 1
+    held = each["held_out"]
+    gain = f"{unit * held['gain']:+.{digits}f}{points} ({unit * held['low']:+.{digits}f} to {unit * held['high']:+.{digits}f})"
+    found = [_reached(attacks.get(key), each["measure"], result) for key in (name, f"{name}_tuned")]
+    options = ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in each["options"].items())
+    return (
+        attacks[name].title,
+        options or "the defaults; nothing tried was better",
+        f"{shown(held['default'])} → {shown(held['tuned'])}",
+        gain,
+        found[0],
+        found[1] if each["options"] else "the same",
+    )
+
+
+def _reached(attack: AttackResult | None, measure: str, result: Result) -> str:
+    if attack is None or attack.status != "ok":
+        return "did not run"
+    if measure == "auc":
+        auc = attack.measure("auc")
+        return interval(auc) if auc else ""
+    headline = result.parameters.get("headline_fpr")
+    point = next((p for p in attack.tpr_at_fpr if p.fpr == headline), None)
+    return _tpr_cell(point) + " %" if point is not None and point.tpr is not None else "not resolvable"
+
+
+def another_model(result: Result) -> Any:
+    """Return whether another model trained the same way would leak as much, and how repeatable single accusations are."""
+    data: dict[str, Any] = result.extras.get("algorithm", {})
+    if "reason" in data or not data:
+        return markdown(f"Not tested: {data.get('reason', 'this audit did not look')}.")
+    subjects = plain(result.target.subjects)
+    figure, shown = (data["tpr"], share) if data["tpr"] else (data["auc"], "{:.3f}".format)
+    what = f"the hits at {share(data['fpr'])} false alarms" if data["tpr"] else "the AUC"
+    audited = figure["audited"]
+    inside = figure["expected_low"] <= audited <= figure["expected_high"]
+    place = "within it" if inside else "above it" if audited > figure["expected_high"] else "below it"
+    lines = [
+        f"- **Other models.** With each of {data['models']} shadow models in the place of the audited one, {plain(data['title'])} was "
+        f"run again. On average {what} are {shown(figure['mean'])} ({shown(figure['low'])} to {shown(figure['high'])}); for one "
+        f"more model trained the same way, expect {shown(figure['expected_low'])} to {shown(figure['expected_high'])}. The audited "
+        f"model, judged by as many shadow models, has {shown(audited)}, {place}."
+        + ("" if inside else " Its leak is its own: look for what was different in its training.")
+    ]
+    again = data["not_repeated"]
+    if again is not None:
+        lines.append(
+            f"- **Single accusations.** Of 100 {subjects} whom the attack rightly accuses, about {_of_100(again['value'])} "
+            f"({_of_100(again['low'])} to {_of_100(again['high'])}) would not be accused by a second audit, of an equally trained "
+            "model that has their record in its training data too."
+            + (
+                f" For {_of_100(data['coin_flips'])} of the 100 it could not be shown that such models give them away more often "
+                "than not."
+                if data["coin_flips"] is not None
+                else ""
+            )
+        )
+    lines.append(
+        f"- **The same {subjects} again and again?** {share(data['mostly_accused'])} of {data['records']:,} records were given away by "
+        f"more than half of the models that trained on them, {share(data['never_accused'])} by none."
+    )
+    lines.append(_groups_line(data))
+    return markdown("\n".join(lines))
+
+
+def _groups_line(data: dict[str, Any]) -> str:
+    groups = data["groups"]
+    shares = [each["accused"] for each in groups]
+    if not groups:
+        return "- **Groups.** No group is large enough to be told from the rest."
+    middle = sum(each["accused"] * each["records"] for each in groups) / sum(each["records"] for each in groups)
+    differ = [each for each in groups if each["low"] > middle or each["high"] < middle]
+    if not differ:
+        return (
+            f"- **Groups.** At one threshold for all, {share(min(shares))} to {share(max(shares))} are given away when in the training "
+            "data, depending on the group; no group surely differs from the average."
+        )
+    named = "; ".join(
+        f"{plain(each['column'])}: {plain(each['group'])}, {share(each['accused'])} ({share(each['low'])} to {share(each['high'])}) of "
+        f"{each['records']:,} records, and {share(each['wrongly_accused'])} wrongly when not in the data"
+        for each in differ
+    )
+    return (
+        f"- **Groups.** At one threshold for all, {share(middle)} are given away when in the training data. Groups that surely "
+        f"differ: {named}."
+    )
+
+
+def _of_100(value: float) -> str:
+    return f"{100 * value:.0f}"
 
 
 def most_exposed(result: Result) -> Any:
