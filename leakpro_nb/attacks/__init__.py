@@ -14,11 +14,13 @@ from typing import Any
 
 from leakpro_nb.attacks.base import Attack, NotApplicable, Scores
 from leakpro_nb.attacks.membership import (
+    ActivationGradient,
     Base,
     Bavaria,
     Calibration,
     Combined,
     Gap,
+    GradientNorm,
     InforMia,
     Lira,
     MultiSignal,
@@ -54,6 +56,10 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "trajectory": Trajectory,
     "sequence": Sequence,
     "combined": Combined,
+    "gradient_norm": GradientNorm,
+    "gradient_norm_offline": lambda: GradientNorm(mode="offline"),
+    "gradient_norm_plain": lambda: GradientNorm(mode="plain"),
+    "activation_gradient": ActivationGradient,
 }
 
 

@@ -1,10 +1,12 @@
 """Membership attacks: one file each."""
 
+from leakpro_nb.attacks.membership.activation_gradient import ActivationGradient
 from leakpro_nb.attacks.membership.bavaria import Bavaria
 from leakpro_nb.attacks.membership.bayes_optimal import Base
 from leakpro_nb.attacks.membership.calibration import Calibration
 from leakpro_nb.attacks.membership.combined import Combined
 from leakpro_nb.attacks.membership.gap import Gap
+from leakpro_nb.attacks.membership.gradient_norm import GradientNorm
 from leakpro_nb.attacks.membership.infor_mia import InforMia
 from leakpro_nb.attacks.membership.lira import Lira
 from leakpro_nb.attacks.membership.multi_signal import MultiSignal
@@ -16,11 +18,13 @@ from leakpro_nb.attacks.membership.sequence import Sequence
 from leakpro_nb.attacks.membership.trajectory import Trajectory
 
 __all__ = [
+    "ActivationGradient",
     "Base",
     "Bavaria",
     "Calibration",
     "Combined",
     "Gap",
+    "GradientNorm",
     "InforMia",
     "Lira",
     "MultiSignal",
