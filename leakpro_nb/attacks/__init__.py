@@ -15,8 +15,10 @@ from typing import Any
 from leakpro_nb.attacks.base import Attack, NotApplicable, Scores
 from leakpro_nb.attacks.membership import (
     ActivationGradient,
+    Augmentation,
     Base,
     Bavaria,
+    Boundary,
     Calibration,
     Combined,
     Gap,
@@ -24,12 +26,14 @@ from leakpro_nb.attacks.membership import (
     InforMia,
     Lira,
     MultiSignal,
+    Oslo,
     Population,
     Quantile,
     Reference,
     Rmia,
     Sequence,
     Trajectory,
+    Yoqo,
 )
 from leakpro_nb.errors import InputError
 
@@ -56,6 +60,13 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "trajectory": Trajectory,
     "sequence": Sequence,
     "combined": Combined,
+    "augmentation": Augmentation,
+    "augmentation_calibrated": lambda: Augmentation(mode="calibrated"),
+    "boundary": Boundary,
+    "boundary_calibrated": lambda: Boundary(mode="calibrated"),
+    "yoqo": Yoqo,
+    "yoqo_offline": lambda: Yoqo(mode="offline"),
+    "oslo": Oslo,
     "gradient_norm": GradientNorm,
     "gradient_norm_offline": lambda: GradientNorm(mode="offline"),
     "gradient_norm_plain": lambda: GradientNorm(mode="plain"),
