@@ -94,7 +94,7 @@ class Part:
     @property
     def name(self) -> str:
         """What the report calls it."""
-        return f"{self.column}: {self.group}"
+        return f"{self.column} {self.group}"
 
 
 @dataclass(frozen=True)
@@ -256,8 +256,9 @@ def _parts(target: Target, subsets: str | Sequence[str] | None) -> tuple[Part, .
 
 def train(plan: Plan, *, progress: bool = True) -> Shadows:
     """Train the attacker's shadow models on complementary halves of collection and population together."""
+    records = dataclasses.replace(plan.target.records, members=None)
     return train_shadows(
-        plan.target,
+        dataclasses.replace(plan.target, records=records),  # who was used is the question, and must not be needed
         plan.num_shadows,
         seed=plan.seed,
         folder=plan.out / "cache",
@@ -305,7 +306,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, estimates: Estimates) -> R
     failed = [check for check in checks if check.passed is False]
     decision = usage_verdict(
         [
-            UsageFinding(name, plan.collection if not name else _part(plan, name).rows.sum(), interval)
+            UsageFinding(name, plan.collection if not name else int(_part(plan, name).rows.sum()), interval)
             for name, interval in used.items()
         ],
         failed_gates=[check.sentence for check in failed if check.name in GATES],
@@ -499,7 +500,7 @@ def _population_check(estimates: Estimates) -> Check:
         passed=passed,
         sentence=(
             f"Of {estimates.population.records:,} records known not to have been used, {100 * seeming.value:.1f} % would "
-            f"seem used by the same count ({100 * seeming.low:.1f} to {100 * seeming.high:.1f} %; 0 % is right). "
+            f"seem used by the same count ({100 * seeming.low:.1f} to {100 * seeming.high:.1f} %; 0 % is right, and chance takes it above or below). "
             + (
                 "That is close enough, and the estimates are corrected by it."
                 if passed

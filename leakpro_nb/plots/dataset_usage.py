@@ -47,7 +47,7 @@ def shares(result: Result) -> Picture | None:
     attack = result.attacks[0]
     whole = attack.measure("usage")
     rows = [("whole collection", whole)] if whole else []
-    rows += [(f"{part.column}: {part.group}", part.usage) for part in result.exposures if part.usage is not None]
+    rows += [(f"{part.column} {part.group}", part.usage) for part in result.exposures if part.usage is not None]
     if not rows:
         return None
     true = {name or "whole collection": value for name, value in result.extras.get("true_share", {}).items()}

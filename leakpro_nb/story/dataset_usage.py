@@ -89,10 +89,10 @@ def share_table(result: Result) -> Any:
     whole = result.attacks[0].measure("usage")
     rows = [_row("whole collection", result.extras["collection"], whole, true.get(""), refused.get("", ""))]
     for part in result.exposures:
-        name = f"{part.column}: {part.group}"
+        name = f"{part.column} {part.group}"
         rows.append(_row(name, result.extras["parts"][name], part.usage, true.get(name), refused.get(name, "")))
     heads = ["Part", "Records", "Share used (range)", "At least", *(["True share"] if true else [])]
-    note = f"The ranges of all rows hold together with {base.level(result)} confidence."
+    note = f"The ranges of all rows hold together with {share(result.parameters['confidence'])} confidence."
     return as_html(f"{table_html(heads, [row if true else row[:-1] for row in rows])}<p>{note}</p>")
 
 
@@ -115,8 +115,8 @@ def part_table(result: Result) -> Any:
     assert most.usage is not None
     apart = most.usage.low > least.usage.high
     return markdown(
-        f"Used most: {plain(f'{most.column}: {most.group}')} ({share(most.usage.value)}); used least: "
-        f"{plain(f'{least.column}: {least.group}')} ({share(least.usage.value)}). Their ranges "
+        f"Used most: {plain(f'{most.column} {most.group}')} ({share(most.usage.value)}); used least: "
+        f"{plain(f'{least.column} {least.group}')} ({share(least.usage.value)}). Their ranges "
         + ("do not overlap, so the difference is real." if apart else "overlap, so that they may not differ at all.")
     )
 

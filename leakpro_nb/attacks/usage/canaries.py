@@ -142,9 +142,14 @@ def score(logits: np.ndarray, labels: np.ndarray, *, clean: np.ndarray | None = 
     if access == "labels":
         own, others = (None if z is None else predicted_correctly(z.argmax(-1), labels) for z in (logits, clean))
     else:
-        own, others = (None if z is None else np.clip(log_odds(z, labels), -CLIP, CLIP) for z in (logits, clean))
+        own, others = (None if z is None else _log_odds(z, labels) for z in (logits, clean))
     assert own is not None
     return own if others is None else own - others
+
+
+def _log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    floored = np.maximum(logits, logits.max(axis=-1, keepdims=True) - 2 * CLIP)  # where all others are impossible
+    return np.clip(log_odds(floored, labels), -CLIP, CLIP)
 
 
 def _edges(column: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -357,10 +357,14 @@ def share_by_delta_method(counted: Rates, level: float = 0.95) -> Share:
 
 
 def _too_weak(power: float) -> str:
+    points = f"{100 * power:.1f} percentage points"
+    if power < LEAST_POWER:
+        seen = f"of the records that a shadow model trained on, it flags only {points} more than of the others"
+    else:
+        seen = f"the {points} by which it flags used records more often than others vary too much from model to model"
     return (
-        f"the attack is too weak to count: of the records that a shadow model trained on, it flags only {100 * power:.1f} "
-        "percentage points more than of the others, which is too few, or not reliably more than none. A model that hides its "
-        "records this well does not show how many of them it used; more shadow models may help"
+        f"the attack is too weak to count: {seen}. A model that hides its records this well does not show how many of them it "
+        "used; more shadow models may help"
     )
 
 

@@ -138,8 +138,8 @@ class RangeMembership:
         by letting every reference model play the target; nothing is ever chosen on the target's answers.
     """
 
-    paper: ClassVar[str] = "Tao and Shokri, SaTML 2025"
     asks: ClassVar[bool] = True
+    source: ClassVar[str] = "Tao and Shokri, SaTML 2025"
 
     point: Attack
     sampler: Sampler = field(default_factory=Ball)
@@ -169,11 +169,16 @@ class RangeMembership:
     def idea(self) -> str:
         """What it does, in words."""
         if self.how == "centre":
-            return f"The attacker asks about the person at the centre of the range, and about nobody else. {self.point.idea}"
+            return "The attacker asks about the centre of the range, and about nothing else."
         return (
-            "The attacker asks about made-up people from all over the range, judges each answer, and combines the "
-            f"judgements of those that tell most. Each answer is judged so: {self.point.idea}"
+            "The attacker asks about made-up records from all over the range, judges each answer, and combines the "
+            f"judgements of those that tell most. How one answer is judged: {self.point.idea}"
         )
+
+    @property
+    def paper(self) -> str:
+        """Where it comes from."""
+        return self.point.paper if self.how == "centre" else f"{self.source}; {self.point.paper}"
 
     @property
     def access(self) -> Access:
