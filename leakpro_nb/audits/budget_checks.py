@@ -161,16 +161,16 @@ def _cost(plan: Plan, canaries: Canaries, observed: Sequence[Observed]) -> Check
     """Is the audited model as good as one without canaries?"""
     labels = plan.target.records.y[canaries.test]
     right = [float((each.test.argmax(axis=1) == labels).mean()) for each in observed]
-    audited, clean = float(np.mean(right[: plan.runs])), float(np.mean(right[plan.runs :]))
+    audited, clean = float(np.mean(right[: plan.runs])), right[plan.runs :]
     trained_on = np.isin(canaries.test, canaries.base).all()
-    passed = clean - audited <= COST
+    passed = min(clean) - audited <= COST  # two clean models differ too, by noise and chance
     return Check(
         name="cost",
         title="Is the audited training like the real one?",
         passed=passed,
         sentence=(
             f"Right answers on {'records that trained it' if trained_on else 'other records'}: {share(audited)} with canaries, "
-            f"{share(clean)} without. "
+            f"{share(clean[0])} and {share(clean[1])} without. "
             + (
                 "The canaries hardly changed the model."
                 if passed

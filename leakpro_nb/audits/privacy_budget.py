@@ -68,6 +68,7 @@ ATTACKER = ThreatModel(
     access="white_box",
     knowledge=("labels", "candidates", "population", "recipe"),
     goal="privacy_budget",
+    note="Differential privacy promises protection even against someone who sees every step of the training.",
 )
 """The attacker against whom differential privacy promises protection: one who sees every step of training."""
 
@@ -243,10 +244,11 @@ def prepare(
     if challenger.shadows is not None:
         challenger._check_recipe()
     mechanism = challenger.recipe.train if isinstance(challenger.recipe.train, DpSgd) else None
+    tested = _delta(delta, claimed_epsilon, claimed_delta, mechanism)
     chosen, refused = _kinds(canaries, model, mechanism, num_canaries)
     return Plan(
         challenger, model, chosen, refused, num_canaries, runs, chosen_bounds, rule,
-        _delta(delta, claimed_epsilon, claimed_delta, mechanism), claimed_epsilon, confidence, seed, workers, Path(out),
+        tested, claimed_epsilon, confidence, seed, workers, Path(out),
         reveal_records,
         asked={
             "target": Path(target).name if isinstance(target, str | Path) else target.name,

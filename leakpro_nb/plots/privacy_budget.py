@@ -33,7 +33,7 @@ def draw_bounds(rows: list[dict[str, Any]], claim: float | None, headline: str, 
         ax.plot(
             0.985 * right if beyond else row["plan_ceiling"], y, ">" if beyond else "|", color="#333333",
             markersize=6 if beyond else 11, markeredgewidth=2, linestyle="none",
-            label="beyond this axis" if beyond else "had all guesses been right",
+            label="the same, beyond this axis" if beyond else "had all guesses been right",
         )  # fmt: skip
         ax.text(row["eps"] + 0.01 * right, y, f"{row['eps']:.2f}" if row["eps"] else "0", va="center", fontsize=8)
     if claim is not None:

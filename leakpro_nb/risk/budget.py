@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from leakpro_nb.results import Verdict
 from leakpro_nb.words import share
 
-__all__ = ["BudgetFinding", "budget_verdict", "nats"]
+__all__ = ["BudgetFinding", "budget_verdict", "nats", "small"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,15 @@ def nats(epsilon: float) -> str:
     return f"{epsilon:.2f}" if epsilon > 0 else "0"
 
 
+def small(delta: float) -> str:
+    """Return a delta as text that needs no knowledge of powers of ten.
+
+    >>> small(1e-5), small(0.001), small(2.5e-7)
+    ('0.00001', '0.001', '0.00000025')
+    """
+    return np.format_float_positional(delta, trim="-")
+
+
 def budget_verdict(
     findings: Sequence[BudgetFinding],
     *,
@@ -68,7 +79,7 @@ def budget_verdict(
         Other checks that failed: they forbid "nothing shown" as an answer.
     """
     rule = (
-        f"One bound decides, fixed before training: {method}, at delta {delta:g}, jointly for all kinds of canary with "
+        f"One bound decides, fixed before training: {method}, at delta {small(delta)}, jointly for all kinds of canary with "
         f"{share(level)} confidence. Inconclusive, whatever the figures: the coins of the canaries were not fair, or the "
         "attack finds canaries in a training that had none. Claim refuted: a bound is above the epsilon claimed. Leakage "
         "within the claim: a bound is above 0. Nothing shown: every bound is 0, perfect guesses could have refuted "
@@ -88,7 +99,7 @@ def budget_verdict(
     }  # fmt: skip
     shown = (
         f"{best.title}: {best.correct:,} of {best.guesses:,} guesses were right. With {share(level)} confidence this proves "
-        f"that epsilon is at least {nats(best.bound)} (at delta {delta:g})"
+        f"that epsilon is at least {nats(best.bound)} (at delta {small(delta)})"
     )
     limits = f"Perfect guesses could have proved {nats(best.ceiling)} in this experiment."
     assumed = f" {best.assumption}" if best.assumption else ""
@@ -137,7 +148,7 @@ def budget_verdict(
     )
     return Verdict(
         level="inconclusive",
-        headline="Inconclusive: nothing shown, and the claim could not be tested",
+        headline=f"Inconclusive: nothing shown, and {'a check failed' if reach > claim else 'the claim could not be tested'}",
         sentence=f"{nothing} {because}",
         rule=rule,
         values={**values, "ceiling": reach},

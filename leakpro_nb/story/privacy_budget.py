@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from leakpro_nb.results import Result
-from leakpro_nb.risk.budget import nats
+from leakpro_nb.risk.budget import nats, small
 from leakpro_nb.story import base
 from leakpro_nb.story.base import (
     as_html,
@@ -51,14 +51,18 @@ def target_table(plan: Plan, canaries: Canaries) -> Any:
         ("Kind of model", target.kind),
         ("How it is trained", how),
         ("Records that train it here", f"{len(canaries.base):,}, and those canaries that a coin lets in"),
-        ("Epsilon it claims", nats(claim.epsilon)),
-        ("Delta of the claim", f"{plan.delta:g}"),
+        ("Epsilon it claims, with canaries", nats(claim.epsilon)),
+        ("Delta of the claim", f"{small(plan.delta)}"),
         ("Who worked that out", claim.accountant),
     ]
     if canaries.accounted is not None and canaries.accounted.epsilon != claim.epsilon:
         rows.append(
             ("Epsilon by the accountant", f"{nats(canaries.accounted.epsilon)} ({canaries.accounted.accountant})")
         )
+    members = target.records.members
+    if plan.mechanism is not None and members is not None and plan.stated is None:
+        own = plan.mechanism.claim(int(members.sum()), plan.delta).epsilon
+        rows.append((f"Epsilon of the model in use ({int(members.sum()):,} records, no canaries)", nats(own)))
     if claim.assumptions:
         rows.append(("What the claim rests on", " ".join(claim.assumptions)))
     return as_html(f"{table_html(['Item', 'Value'], rows)}<p>{html.escape(_in_words(claim.epsilon, plan.delta))}</p>")
@@ -70,7 +74,7 @@ def _in_words(epsilon: float, delta: float) -> str:
     believes = 1 / (1 + math.exp(-epsilon))
     return (
         f"In words: whoever holds it for equally likely that a certain record was used and that it was not, and then sees "
-        f"everything that training released, is afterwards at most {share(believes)} sure. Delta ({delta:g}) is the part of "
+        f"everything that training released, is afterwards at most {share(believes)} sure. Delta ({small(delta)}) is the part of "
         "all cases in which this may fail."
     )
 
@@ -115,7 +119,7 @@ def bound_table(result: Result) -> Any:
     level = share(bounds[0]["confidence"])
     note = (
         f"The training claims {_claimed(result)}. Each bound holds with {level} confidence (the Bayesian one: {level} "
-        f"credible) at delta {bounds[0]['delta']:g}. Only the bound marked “decides” was fixed as the answer before training; "
+        f"credible) at delta {small(bounds[0]['delta'])}. Only the bound marked “decides” was fixed as the answer before training; "
         "to pick the largest of several afterwards would overstate what was shown. 0 is “nothing shown”, not “private”. For "
         "bounds from hits and false alarms, “right guesses” are the hits among all who were accused."
     )
@@ -205,8 +209,8 @@ def meaning(result: Result) -> Any:
     if bound > 0:
         parts.append(
             f"An epsilon of {nats(bound)} means: someone who held it for a toss-up whether a record was used can come to be "
-            f"{share(1 / (1 + math.exp(-bound)))} sure. The canaries are the worst cases that the audit could think of; the "
-            f"records of most {plain(result.target.subjects)} give less away than these."
+            f"{share(1 / (1 + math.exp(-bound)))} sure. The canaries are made to give themselves away; "
+            f"the records of ordinary {plain(result.target.subjects)} may well give away less."
         )
     parts.append(
         "The audit bounds epsilon **from below**: it can refute a claim, never prove one. What the claim itself rests on is the "
