@@ -31,7 +31,7 @@ from leakpro_nb.measures import auc_interval, clopper_pearson
 from leakpro_nb.plots.range_membership import DISTANCE, KIND
 from leakpro_nb.results import AttackResult, Exposure, Interval, Result, Verdict, write_atomically
 from leakpro_nb.shadows.ensemble import Shadows, train_shadows
-from leakpro_nb.words import plain, share
+from leakpro_nb.words import share
 
 __all__ = [
     "DEFAULT_ATTACKS",
@@ -55,7 +55,7 @@ __all__ = [
 
 QUESTION = "Was anyone like this person (any record within a range around it) in the training data?"
 
-DEFAULT_ATTACKS = ("base", "bavaria")
+DEFAULT_ATTACKS = ("base_offline", "base")
 LABEL_ONLY_ATTACKS = ("gap",)
 
 KINDS = {
@@ -274,7 +274,7 @@ def build(target: Target, sampler: Sampler, num_ranges: int, seed: int) -> Range
     the other side, so that the range holds the one and not the other. With a member at the near end it still contains
     that member; the mirror image, with a non-member at the near end, is a near miss. Nothing but membership tells the
     two apart. For the same reason ranges that hold members and non-members at once are left out: only on one side
-    could they be there, and the sides would differ in how crowded they are.
+    could they be there, and the sides would differ in how crowded they are. Ranges with one record inside come first.
 
     Raises
     ------
@@ -343,16 +343,21 @@ def _beside(
         near, far = table[part, :2].astype(int).T if kind == "beside_member" else table[part, 1::-1].astype(int).T
         centres = _between(records.X, near, far, step[part])
         pure = _pure(sampler.inside(centres, records.X, near), member, holds=kind == "beside_member")
-        keep = np.flatnonzero(pure)[:wanted]
+        keep = pure[:wanted]
         moved.append(_Moved(kind, near[keep], take(centres, keep)))
     size = min(len(each.anchors) for each in moved)
     return [_Moved(each.kind, each.anchors[:size], take(each.centres, np.arange(size))) for each in moved]
 
 
 def _pure(inside: Any, member: np.ndarray, *, holds: bool) -> np.ndarray:
-    """Return which ranges ``(R,)`` hold members and nobody else (``holds``), or others and no member."""
-    members, others = (np.asarray(inside @ side.astype(np.int32)) > 0 for side in (member, ~member))
-    return members & ~others if holds else others & ~members
+    """Return the ranges that hold members and nobody else (``holds``), or others and no member, uncrowded ones first.
+
+    Where several records share a range, there may be no shadow model that trained on none of them, to compare with.
+    """
+    members, others = (np.asarray(inside @ side.astype(np.int32)) for side in (member, ~member))
+    ours, theirs = (members, others) if holds else (others, members)
+    pure = np.flatnonzero((ours > 0) & (theirs == 0))
+    return pure[np.argsort(ours[pure] > 1, kind="stable")]
 
 
 def _between(X: Any, near: np.ndarray, far: np.ndarray, step: np.ndarray) -> Any:
@@ -436,6 +441,7 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
                 **result.parameters,
                 "radius": getattr(plan.ranges.sampler, "radius", None),
                 "range": plan.range_in_words,
+                "alike": "; ".join(f"{name}: {within}" for name, within, _ in alike(plan, 4)),
             },
             "attacks": attacks,
             "exposures": [*_by_range(plan, attacks, outcomes, strongest), *result.exposures],
@@ -549,8 +555,8 @@ def _about_ranges(verdict: Verdict, plan: Plan) -> Verdict:
         return verdict
     sentence = (
         f"An attacker who accepts one false alarm in {1 / plan.game.headline_fpr:,.0f} notices {share(seen['tpr'])} "
-        f"({share(seen['tpr_low'])} to {share(seen['tpr_high'])}) of the cases in which somebody like one of the "
-        f"{plain(plan.target.subjects)} was in the training data. Where the attacker says yes, it is true with a "
+        f"({share(seen['tpr_low'])} to {share(seen['tpr_high'])}) of the cases in which somebody like the person "
+        f"in question was in the training data. Where the attacker says yes, it is true with a "
         f"probability of {share(seen['precision'])} ({share(seen['precision_low'])} to {share(seen['precision_high'])}); "
         f"before the attack it was {share(plan.threat.prior)}. The ranges hold with {share(plan.game.confidence)} confidence for all "
         "attacks together."

@@ -43,7 +43,9 @@ def summary(result: Result) -> Any:
             f"- **Strongest of {count(len(ran), 'attack')}:** {strongest.title}, AUC {interval(auc)} "
             "(0.5 is guessing, 1 is certainty)."
         )
-    lines.append(f"- **“Like this person” means:** {result.parameters.get('range')}")
+    such = result.parameters.get("alike")
+    example = f" Two {subjects} as near as that, typically: {plain(such)}." if such else ""
+    lines.append(f"- **“Like this person” means:** {plain(result.parameters.get('range'))}{example}")
     near = next((each for each in result.exposures if each.group == KINDS["near_miss"] and each.tpr), None)
     if near is not None and near.tpr is not None:
         lines.append(
@@ -120,7 +122,28 @@ def attack_table(result: Result) -> Any:
             (attack.title, interval(auc), kept, "; ".join(f"{name} {value:.3f}" for name, value in compared.items()))
         )
     heads = ["Attack", f"AUC ({level(result)} interval)", "Points kept", "For comparison: AUC of …"]
-    return table(heads, rows)
+    return as_html(f"{table_html(heads, rows)}<p>{_centre_or_points(result)}</p>")
+
+
+def _centre_or_points(result: Result) -> str:
+    """Return whether the made-up points tell more than the centre."""
+    best: dict[bool, float] = {}
+    for attack in result.attacks:
+        auc = attack.measure("auc")
+        if attack.status == "ok" and auc is not None:
+            alone = attack.name.endswith("_centre")
+            best[alone] = max(best.get(alone, 0.0), auc.value)
+    if len(best) < 2:
+        return ""
+    if best[True] >= best[False]:
+        return (
+            f"Here made-up points of the range tell the attacker no more than its centre alone (best AUC {best[False]:.3f} "
+            f"against {best[True]:.3f}): the model notices a record from some way off, and less so in any one direction."
+        )
+    return (
+        f"Here points of the range tell the attacker more than its centre alone (best AUC {best[False]:.3f} against "
+        f"{best[True]:.3f})."
+    )
 
 
 def by_kind(result: Result) -> Any:
