@@ -16,7 +16,7 @@ import numpy as np
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.tables import Coded
 
-__all__ = ["TIE", "Pairs", "column_distances", "near_pairs", "nearest_distance"]
+__all__ = ["TIE", "Pairs", "column_distances", "distance_blocks", "near_pairs", "nearest_distance", "nearest_euclidean"]
 
 TIE = 1e-9
 """Distances that differ by no more than this are tied."""
@@ -89,21 +89,10 @@ def near_pairs(
     InputError
         No columns, no rows, or tables that were not encoded together.
     """
-    if queries.columns != rows.columns:
-        raise InputError("columns", queries.names, "queries and rows must have been encoded together")
-    if not rows.columns:
-        raise InputError("columns", "none", "distances need at least one column")
-    if len(rows) <= without_self:
-        raise InputError("rows", len(rows), "there must be at least one row to be near to")
-    matrix = _Matrix(rows)
     margin = slack + 2 * ROUNDING * len(rows.columns)
     kth = min(k, len(rows) - without_self) - 1
-    step = max(1, MOST_PAIRS // len(rows))
-    for first in range(0, len(queries), step):
-        block = queries.take(np.arange(first, min(first + step, len(queries))))
-        distance = matrix.to(block)
-        if without_self:
-            distance[np.arange(len(block)), first + np.arange(len(block))] = np.inf
+    for first, distance in distance_blocks(queries, rows, without_self=without_self):
+        block = queries.take(np.arange(first, first + len(distance)))
         reach = distance.min(axis=1) if kth == 0 else np.partition(distance, kth, axis=1)[:, kth]
         query, row = np.nonzero(distance <= (reach + np.float32(margin))[:, None])
         parts = column_distances(block, rows, query, row)
@@ -111,6 +100,30 @@ def near_pairs(
             kept = _within(parts.sum(axis=1), query, len(block), kth)
             query, row, parts = query[kept], row[kept], parts[kept]
         yield Pairs(first, len(block), query, row, parts)
+
+
+def distance_blocks(queries: Coded, rows: Coded, *, without_self: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first query of a block and its distances ``(queries, rows)`` in float32; infinite to a query itself.
+
+    Raises
+    ------
+    InputError
+        See ``near_pairs``.
+    """
+    if queries.columns != rows.columns:
+        raise InputError("columns", queries.names, "queries and rows must have been encoded together")
+    if not rows.columns:
+        raise InputError("columns", "none", "distances need at least one column")
+    if len(rows) <= without_self:
+        raise InputError("rows", len(rows), "there must be at least one row to be near to")
+    matrix = _Matrix(rows)
+    step = max(1, MOST_PAIRS // len(rows))
+    for first in range(0, len(queries), step):
+        block = queries.take(np.arange(first, min(first + step, len(queries))))
+        distance = matrix.to(block)
+        if without_self:
+            distance[np.arange(len(block)), first + np.arange(len(block))] = np.inf
+        yield first, distance
 
 
 def _within(distance: np.ndarray, query: np.ndarray, queries: int, kth: int) -> np.ndarray:
@@ -127,6 +140,35 @@ def nearest_distance(queries: Coded, rows: Coded, *, without_self: bool = False)
         for pairs in near_pairs(queries, rows, without_self=without_self)
     ]
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def nearest_euclidean(queries: Coded, rows: Coded, spread: np.ndarray) -> np.ndarray:
+    """Return the distance ``(n,)`` to the nearest row among indicators of categories and standardised numbers.
+
+    Parameters
+    ----------
+    queries, rows
+        Tables that were encoded together.
+    spread
+        (number columns,) what counts as one unit of each number: its standard deviation, say. A missing number is one
+        unit away from a known one.
+    """
+    matrix, unit = _Matrix(rows), np.where(spread > 0, spread, 1.0)
+    theirs = ((rows.numbers - matrix.middle) / unit).astype(np.float32)
+    out = np.empty(len(queries))
+    for first in range(0, len(queries), max(1, MOST_PAIRS // len(rows))):
+        block = queries.take(np.arange(first, min(first + max(1, MOST_PAIRS // len(rows)), len(queries))))
+        ours = ((block.numbers - matrix.middle) / unit).astype(np.float32)
+        squares = 2 * matrix.mismatches(block)
+        for c in range(ours.shape[1]):
+            squares += _number_distance(ours[:, c, None], theirs[None, :, c], 1.0) ** 2
+        nearest = squares.argmin(axis=1)
+        parts = [
+            _number_distance(block.numbers[:, c], rows.numbers[nearest, c], unit[c]) ** 2 for c in range(ours.shape[1])
+        ]
+        differing = (block.codes != rows.codes[nearest]).sum(axis=1)
+        out[first : first + len(block)] = np.sqrt(2 * differing + np.sum(parts, axis=0))
+    return out
 
 
 def column_distances(queries: Coded, rows: Coded, query: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -183,17 +225,24 @@ class _Matrix:
         """Return distances ``(queries, rows)`` in float32."""
         import torch
 
-        distance = torch.full((len(block), len(self.rows)), float(self.narrow.sum()))
-        if self.narrow.any():
-            distance -= self._indicators(block) @ self.indicators.T
+        out = self.mismatches(block)
         scaled = self._scaled(block)
         gaps = self.gaps | np.isnan(block.numbers).any(axis=0)
         if (~gaps).any():
             whole = torch.from_numpy(scaled[:, ~gaps]), torch.from_numpy(self.scaled[:, ~gaps])
-            distance += torch.cdist(*whole, p=1.0)
-        out = distance.numpy()
+            out += torch.cdist(*whole, p=1.0).numpy()
         for c in np.flatnonzero(gaps):
             out += _number_distance(scaled[:, c, None], self.scaled[None, :, c], 1.0)
+        return out
+
+    def mismatches(self, block: Coded) -> np.ndarray:
+        """Return how many categories differ ``(queries, rows)``, in float32."""
+        import torch
+
+        differing = torch.full((len(block), len(self.rows)), float(self.narrow.sum()))
+        if self.narrow.any():
+            differing -= self._indicators(block) @ self.indicators.T
+        out = differing.numpy()
         for c in np.flatnonzero(~self.narrow):
             out += block.codes[:, c, None] != self.rows.codes[None, :, c]
         return out
