@@ -9,11 +9,12 @@ import numpy as np
 
 from leakpro_nb.attacks.base import Scores
 from leakpro_nb.attacks.membership import options
+from leakpro_nb.attacks.membership.rehearsal import choose_queries
 from leakpro_nb.attacks.membership.sides import side_stats
 from leakpro_nb.attacks.queries import queried
 from leakpro_nb.attacks.signals import log_odds
 from leakpro_nb.game.threat import Knowledge
-from leakpro_nb.game.views import Access, View
+from leakpro_nb.game.views import Access, Observed, View
 
 __all__ = ["Lira", "Variance", "gaussian_sides", "lira_offline", "lira_online"]
 
@@ -44,7 +45,7 @@ class Lira:
         the weight of four models; it turns into ``"per_record"`` by itself as models are added.
     queries
         How often each model is asked about a record, every time changed a little (see ``queries_for``); the scores of
-        the queries are averaged, as in the paper's section VI-C.
+        the queries are averaged, as in the paper's section VI-C. ``None``: as many as tell most on shadow models.
     """
 
     title: ClassVar[str] = "LiRA"
@@ -58,17 +59,17 @@ class Lira:
 
     mode: options.Mode = "online"
     variance: Variance = "shrunken"
-    queries: int = 1
+    queries: int | None = 1
 
     def __post_init__(self) -> None:
         options.check_mode("lira.mode", self.mode)
         options.check_choice("lira.variance", self.variance, get_args(Variance))
-        options.check_count("lira.queries", self.queries, 1, 2)
+        options.check_queries("lira.queries", self.queries)
 
     @property
     def asks(self) -> bool:
         """Whether stored predictions are not enough: with more than one query per record."""
-        return self.queries > 1
+        return self.queries != 1
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
@@ -86,9 +87,13 @@ class Lira:
             Several queries, and only predictions are known.
         """
         options.mode_references(view, self.mode)
-        score = lira_online if self.mode == "online" else lira_offline
-        views = queried(view, self.queries)
-        return Scores(np.mean([score(*each.signal(log_odds).audit, self.variance) for each in views], axis=0))
+
+        def score(seen: Observed) -> np.ndarray:
+            return (lira_online if self.mode == "online" else lira_offline)(*seen, self.variance)
+
+        queries = self.queries or choose_queries(view, log_odds, score)
+        each = [score(query.signal(log_odds).audit) for query in queried(view, queries)]
+        return Scores(np.mean(each, axis=0), {"queries per record": queries} if self.asks else {})
 
 
 class Sides(NamedTuple):

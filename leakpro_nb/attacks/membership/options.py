@@ -16,6 +16,7 @@ __all__ = [
     "check_count",
     "check_mode",
     "check_positive",
+    "check_queries",
     "check_share",
     "mode_knowledge",
     "mode_references",
@@ -52,6 +53,12 @@ def check_count(field: str, value: Any, least: int, example: int) -> None:
     """Raise ``InputError`` unless ``value`` is an integer of at least ``least``; the message gives an ``example``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(field, value, f"use an integer of at least {least}, for example {example}")
+
+
+def check_queries(field: str, value: Any) -> None:
+    """Raise ``InputError`` unless ``value`` is a number of queries per record, or None: to be chosen on shadow models."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise InputError(field, value, "use an integer of at least 1, or None to choose it on shadow models")
 
 
 def mode_knowledge(mode: Mode) -> tuple[Knowledge, ...]:

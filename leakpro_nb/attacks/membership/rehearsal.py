@@ -12,12 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-from leakpro_nb.game.views import Observed, References
+from leakpro_nb.attacks.queries import queried
+from leakpro_nb.game.views import Observed, References, SignalFunction, View
 
-__all__ = ["Game", "auc", "choose", "games", "settle"]
+__all__ = ["Game", "auc", "choose", "choose_queries", "games", "settle"]
 
 FEWEST_REFERENCES = 3
 """Below this, no reference model has another one, beside its complement, to be compared with."""
+
+COUNTS = (1, 2, 8, 18)
+"""Numbers of queries per record that are tried."""
 
 
 class Game(NamedTuple):
@@ -76,6 +80,31 @@ def choose(
         if member.any() and not member.all():
             total += [auc(row[known], member) for row in rows]
     return float(grid[int(np.argmax(total))]) if total.any() else None
+
+
+def choose_queries(view: View, signal: SignalFunction, score: Callable[[Observed], np.ndarray]) -> int:
+    """Return how many queries per record tell most when every reference model plays the target; 1 if none can.
+
+    More help where the model learnt from changed copies of its records, and harm where it did not.
+
+    Parameters
+    ----------
+    view
+        Of records that can be asked about (see ``queries_for``).
+    signal, score
+        What is seen of one query, and the score ``(N,)`` that is averaged over queries.
+    """
+    each = [query.signal(signal).audit for query in queried(view, COUNTS[-1])]
+    target, references = (np.stack(parts, axis=-1) for parts in list(zip(*each, strict=True))[:2])
+
+    def scores(game: Observed) -> np.ndarray:
+        rows = np.stack(
+            [score(Observed(game.target[:, q], game.references[..., q], game.trained_on)) for q in range(len(each))]
+        )
+        return np.stack([rows[:count].mean(axis=0) for count in COUNTS])
+
+    chosen = choose(view.rehearsal, Observed(target, references, each[0].trained_on), COUNTS, scores)
+    return 1 if chosen is None else int(chosen)
 
 
 def settle(

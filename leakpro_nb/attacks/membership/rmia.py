@@ -9,7 +9,7 @@ import numpy as np
 
 from leakpro_nb.attacks.base import NotApplicable, Scores
 from leakpro_nb.attacks.membership import options
-from leakpro_nb.attacks.membership.rehearsal import choose, settle
+from leakpro_nb.attacks.membership.rehearsal import choose, choose_queries, settle
 from leakpro_nb.attacks.membership.rmia_direct import rmia_direct
 from leakpro_nb.attacks.membership.sides import side_mean
 from leakpro_nb.attacks.queries import queried
@@ -81,7 +81,8 @@ class Rmia:
         With whom the count compares: the ``"population"`` (default), or the other records of the ``"audit"``.
     queries
         How often each model is asked about a record, every time changed a little (see ``queries_for``). The ratio
-        averages the logarithm over queries; the count takes the majority for each pair of records.
+        averages the logarithm over queries; the count takes the majority for each pair of records. ``None``: as many
+        as tell most on shadow models, by the ratio.
     """
 
     title: ClassVar[str] = "RMIA"
@@ -104,7 +105,7 @@ class Rmia:
     reference_mean: Literal["mean", "trimmed"] = "mean"
     offline_map: Literal["line", "bins"] = "line"
     z: Literal["population", "audit"] = "population"
-    queries: int = 1
+    queries: int | None = 1
 
     def __post_init__(self) -> None:
         options.check_mode("rmia.mode", self.mode)
@@ -117,14 +118,14 @@ class Rmia:
         options.check_choice("rmia.reference_mean", self.reference_mean, ("mean", "trimmed"))
         options.check_choice("rmia.offline_map", self.offline_map, ("line", "bins"))
         options.check_choice("rmia.z", self.z, ("population", "audit"))
-        options.check_count("rmia.queries", self.queries, 1, 2)
-        if self.score == "direct" and (self.mode == "offline" or self.queries > 1):
+        options.check_queries("rmia.queries", self.queries)
+        if self.score == "direct" and (self.mode == "offline" or self.queries != 1):
             raise InputError("rmia.score", self.score, "use it with mode=online and queries=1, or choose score=count")
 
     @property
     def asks(self) -> bool:
         """Whether stored predictions are not enough: with more than one query per record."""
-        return self.queries > 1
+        return self.queries != 1
 
     @property
     def knowledge(self) -> tuple[Knowledge, ...]:
@@ -155,7 +156,10 @@ class Rmia:
         notes: dict[str, object] = {}
         if self.mode == "offline" and self.offline_map == "line":
             a, notes = settle("a", self.a, lambda: tune_offline_a(view, signal=function, trim=self._trim), DEFAULT_A)
-        pairs = [self._ratios(each, function, a) for each in queried(view, self.queries)]
+        queries = self.queries or self._choose_queries(view, function, a)
+        if self.asks:
+            notes["queries per record"] = queries
+        pairs = [self._ratios(each, function, a) for each in queried(view, queries)]
         ratio = np.stack([audited for audited, _ in pairs])
         if self.score == "ratio":
             return Scores(np.log(ratio).mean(axis=0), notes)
@@ -166,6 +170,15 @@ class Rmia:
     @property
     def _trim(self) -> float:
         return TRIMMED if self.reference_mean == "trimmed" else 0.0
+
+    def _choose_queries(self, view: View, function: SignalFunction, a: float | None) -> int:
+        line = DEFAULT_A if self.mode == "offline" and a is None else a  # the bins of each game would change little
+
+        def score(seen: Observed) -> np.ndarray:
+            prior = reference_probability(seen.references, seen.trained_on, line, trim=self._trim)
+            return np.log(rmia_ratio(seen.target, prior))
+
+        return choose_queries(view, function, score)
 
     def _ratios(self, view: View, function: SignalFunction, a: float | None) -> tuple[np.ndarray, np.ndarray]:
         """Return ``p(. | target) / p(.)`` of the audited records ``(N,)`` and of the population ``(Z,)``."""
