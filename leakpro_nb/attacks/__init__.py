@@ -45,8 +45,10 @@ _BUILT_IN: dict[str, Callable[[], Any]] = {
     "quantile": Quantile,
     "lira": Lira,
     "lira_offline": lambda: Lira(mode="offline"),
+    "lira_queries": lambda: Lira(queries=None),
     "rmia": Rmia,
     "rmia_offline": lambda: Rmia(mode="offline"),
+    "rmia_queries": lambda: Rmia(queries=None),
     "base": Base,
     "base_offline": lambda: Base(mode="offline"),
     "infor_mia": InforMia,
@@ -108,5 +110,6 @@ def create(name: str, options: dict[str, Any] | None = None) -> Attack:
 
 def title_of(attack: Attack) -> str:
     """Return what the report calls the attack."""
-    mode = getattr(attack, "mode", "")
-    return f"{attack.title} ({mode})" if mode else attack.title
+    details = [getattr(attack, "mode", ""), "several queries" if getattr(attack, "queries", 1) != 1 else ""]
+    shown = ", ".join(detail for detail in details if detail)
+    return f"{attack.title} ({shown})" if shown else attack.title
