@@ -558,7 +558,7 @@ def _about_ranges(verdict: Verdict, plan: Plan) -> Verdict:
         f"({share(seen['tpr_low'])} to {share(seen['tpr_high'])}) of the cases in which somebody like the person "
         f"in question was in the training data. Where the attacker says yes, it is true with a "
         f"probability of {share(seen['precision'])} ({share(seen['precision_low'])} to {share(seen['precision_high'])}); "
-        f"before the attack it was {share(plan.threat.prior)}. The ranges hold with {share(plan.game.confidence)} confidence for all "
+        f"before the attack it was {share(plan.threat.prior)}. The intervals in brackets hold with {share(plan.game.confidence)} confidence for all "
         "attacks together."
     )
     return verdict.model_copy(update={"sentence": sentence})

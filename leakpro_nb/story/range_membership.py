@@ -138,7 +138,7 @@ def _centre_or_points(result: Result) -> str:
     if best[True] >= best[False]:
         return (
             f"Here made-up points of the range tell the attacker no more than its centre alone (best AUC {best[False]:.3f} "
-            f"against {best[True]:.3f}): the model notices a record from some way off, and less so in any one direction."
+            f"against {best[True]:.3f}): knowing roughly who the person is, the attacker does best to ask about just that."
         )
     return (
         f"Here points of the range tell the attacker more than its centre alone (best AUC {best[False]:.3f} against "
