@@ -43,7 +43,7 @@ def make_target(used: dict[str, float], *, known: bool = True, seed: int = 0, po
         rows = np.flatnonzero((ward == name) & (np.arange(n) < COLLECTION))
         members[rows[: round(share * len(rows))]] = True
     fill = n + np.arange(HALF - members.sum())
-    recipe = lp.Recipe(_net, lr=5e-3, epochs=60, batch_size=32)
+    recipe = lp.Recipe(_net, lr=1e-2, epochs=50, batch_size=64)
     rows = np.r_[np.flatnonzero(members), fill]
     model = recipe.fit(X[rows], y[rows], seed=seed)
     records = lp.Records(
@@ -82,7 +82,8 @@ def test_shares_of_whole_and_parts_are_found(mixed):
         interval = used(result, group)
         assert interval.low <= true <= interval.high
         assert abs(interval.value - true) < 0.12
-    assert used(result, "north").low > 0.3 > used(result, "south").value
+    assert used(result, "north").low > NEGLIGIBLE
+    assert used(result, "north").value > used(result, "south").value + 0.5
     assert result.verdict.level == "demonstrated"
     assert used(result).level == pytest.approx(1 - 0.05 / 3)
     assert all(check.passed is not False for check in result.checks if check.name in dataset_usage.GATES)
@@ -248,7 +249,7 @@ def test_verdicts(findings, options, level):
 
 
 @pytest.mark.slow
-def test_the_template_runs_to_a_report(tmp_path):
+def test_the_template_runs_to_a_report_on_records_whose_use_nobody_knows(tmp_path):
     from leakpro_nb.notebooks import audit
 
     source = (
@@ -256,9 +257,11 @@ def test_the_template_runs_to_a_report(tmp_path):
         .read_text(encoding="utf-8")
         .replace("epochs=30", "epochs=8")
         .replace("PATIENTS = 2000", "PATIENTS = 600")
+        .replace("members=used[known],", "")
     )
     (tmp_path / "target.py").write_text(source, encoding="utf-8")
     done = audit(tmp_path / "target.py", template="dataset_usage", out=tmp_path, num_shadows=6, progress=False)
     assert done.result.template == "dataset_usage"
+    assert done.result.target.members is None
     assert all(path.stat().st_size > 10_000 for path in done.reports)
     assert not any("INCOMPLETE" in path.name for path in done.reports)
