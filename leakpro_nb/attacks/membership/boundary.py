@@ -25,6 +25,9 @@ TRIES = 10
 SOFT = 0.05
 """Distance, in units, below which differences count for little when distances are compared by their ratio."""
 
+FINEST, COARSEST = 1e-3, 1e-2
+"""Share of the distance to which the boundary is found, at best and at worst."""
+
 TINY = 1e-12
 """Stands for a length of 0 where one divides by it."""
 
@@ -60,7 +63,7 @@ class Boundary:
         records are further ones.
     gamma
         How precisely the boundary is found: to the share ``gamma / D^1.5`` of the distance, as in HopSkipJump for L2,
-        but no more precisely than a thousandth.
+        within a thousandth and a hundredth.
     seed
         Of the random directions and points.
     """
@@ -200,7 +203,7 @@ def hop_skip_jump(
     """
     rng = np.random.default_rng([options.seed, 1])
     own, dimensions = space.points[rows], begin.shape[1]
-    theta = max(options.gamma / dimensions**1.5, 1e-3)
+    theta = float(np.clip(options.gamma / dimensions**1.5, FINEST, COARSEST))
     halvings = int(np.ceil(np.log2(1 / theta)))
     point = _bisect(wrong, rows, own, begin, halvings)
     best = np.linalg.norm(point - own, axis=1)
@@ -211,6 +214,7 @@ def hop_skip_jump(
             break
         distance = np.linalg.norm(point - own, axis=1)
         size = 0.1 * distance if round_ == 1 else np.sqrt(dimensions) * theta * distance
+        size = np.maximum(size, TINY)
         direction = _direction(wrong, rows, point, size, rng.normal(size=(count, dimensions)), space)
         # the longest step of these that stays on the wrong side
         step = distance / np.sqrt(round_)

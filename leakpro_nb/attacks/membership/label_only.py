@@ -77,7 +77,8 @@ class Space:
     def at(self, rows: np.ndarray, points: np.ndarray) -> Any:
         """Return inputs ``(n, …)`` of the records' type: records ``rows (n,)`` moved to ``points (n, D)``."""
         numbers = self.numbers[rows]
-        numbers[:, self.moved] = points * self.unit
+        # what has not moved stays as it is, to the last digit
+        numbers[:, self.moved] += (points - numbers[:, self.moved] / self.unit) * self.unit
         return with_numbers(take(self.inputs, rows), numbers)
 
 
@@ -152,11 +153,10 @@ def with_numbers(X: Any, numbers: np.ndarray) -> Any:
     Decimals keep their precision; whole numbers become decimals.
     """
     if hasattr(X, "iloc"):
-        moved = {
-            name: numbers[:, i].astype(X[name].dtype if X[name].dtype.kind == "f" else np.float64)
-            for i, name in enumerate(_number_columns(X))
-        }
-        return X.assign(**moved)
+        moved = X.copy()
+        for i, name in enumerate(_number_columns(X)):
+            moved[name] = numbers[:, i].astype(X[name].dtype if X[name].dtype.kind == "f" else np.float64)
+        return moved
     shaped = numbers.reshape(X.shape)
     if hasattr(X, "detach"):
         import torch

@@ -38,8 +38,8 @@ class Oslo:
     """Count the thresholds ``tau`` at which the target still gives the right label to a transferable adversarial example.
 
     Source: Peng et al., NeurIPS 2024 (One-Shot Label-Only). Source models that never saw the record make an adversarial
-    example in steps of growing size; it stops as soon as other such models, the validators, give the right class less
-    than ``tau``: the mean over validators of their log-probability is below ``log(tau)``. A model that still answers
+    example in steps of growing size; it stops as soon as other such models, the validators, give the right class at most
+    ``tau``: the mean over validators of their log-probability is at most ``log(tau)``. A model that still answers
     rightly has probably seen the record. One query for each ``tau``; one walk serves them all.
 
     Parameters
@@ -156,7 +156,7 @@ def transferable_points(
     x: Tensor,
     options: Oslo,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points to ask about ``(T, n, D)``, and whether the validators fell below each tau ``(T, n)``.
+    """Return the points to ask about ``(T, n, D)``, and whether the validators fell to each tau ``(T, n)``.
 
     Where they never did, the point is where the walk ended.
 
@@ -200,7 +200,7 @@ def transferable_points(
 
     for ball in range(options.rounds + 1):
         with torch.no_grad():
-            below = mean_log_probability(point[going], checks) < log_tau[:, None]
+            below = mean_log_probability(point[going], checks) <= log_tau[:, None]
         first = below & ~reached[:, going]
         found[:, going] = torch.where(first[..., None], point[going], found[:, going])
         reached[:, going] |= below
