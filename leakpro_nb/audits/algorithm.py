@@ -273,7 +273,8 @@ def vulnerability(scores: np.ndarray, member: np.ndarray, threshold: float, fpr:
 
     The separation is ``(mean_in - mean_out) / sd`` with each record's variance drawn towards the pooled one; since a
     few models overstate differences, it is then drawn towards the mean over records by its own sampling error
-    (normal-normal empirical Bayes), and ``predicted_tpr = Phi((m - z) / sqrt(1 + v))`` allows for what remains unknown.
+    (normal-normal empirical Bayes), and ``predicted_tpr = Phi((m - z) / sqrt(1 + v))`` allows for what remains unknown. That suits separations that
+    vary smoothly; where there are two kinds of records and nothing between, the counts are closer to the truth.
     """
     known = ~np.isnan(scores)
     inside, outside = known & member, known & ~member
@@ -296,7 +297,10 @@ def vulnerability(scores: np.ndarray, member: np.ndarray, threshold: float, fpr:
 
 
 def _separation(scores: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each record's separation and its sampling variance ``(N,)``; NaN without models on both sides."""
+    """Return each record's separation and its sampling variance ``(N,)``; NaN without models on both sides.
+
+    Corrected for the bias of a few models, with the variance that dividing by an estimate adds: Hedges, 1981.
+    """
     means, squares, counts = [], np.zeros(scores.shape[1]), []
     for side in (inside, outside):
         count = side.sum(axis=0)
@@ -308,8 +312,10 @@ def _separation(scores: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> 
     freedom = np.maximum(counts[0] - 1, 0) + np.maximum(counts[1] - 1, 0)
     pooled = squares.sum() / max(int(freedom.sum()), 1)
     spread = np.sqrt((SHRINKAGE * pooled + squares) / (SHRINKAGE + freedom))
+    weight = SHRINKAGE + freedom
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (means[0] - means[1]) / np.maximum(spread, 1e-12), 1 / counts[0] + 1 / counts[1]
+        found = (means[0] - means[1]) / np.maximum(spread, 1e-12) * (1 - 3 / (4 * weight - 1))
+        return found, 1 / counts[0] + 1 / counts[1] + found**2 / (2 * weight)
 
 
 def _shrunk(values: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -138,7 +138,7 @@ def tune(
     games, groups = _games(view)
     folds = [games[groups % 2 == half] for half in (0, 1)]
     if not all(len(fold) for fold in folds):
-        return Tuned(reason=f"it needs at least four shadow models to practise on; there are {len(view.rehearsal)}")
+        return Tuned(reason=f"it needs at least three shadow models to practise on; there are {len(view.rehearsal)}")
     measure = _measure(view, fpr)
 
     seen: dict[tuple[tuple[tuple[str, Any], ...], int], float] = {}

@@ -137,15 +137,14 @@ def tuning_table(result: Result) -> Any:
     if not tuned:
         return None
     rows = [_tuning_row(result, name, each) for name, each in tuned.items()]
-    heads = ["Attack", "Chosen options", "In practice", "Gain", "This model, default", "This model, tuned"]
+    heads = ["Attack", "Chosen options", "Gain in practice", "This model, default", "This model, tuned"]
     headline = share(float(result.parameters.get("headline_fpr", 0.01)))
     measured = {each["measure"] for each in tuned.values() if each["measure"]}
     what = f"hits at {headline} false alarms" if measured != {"auc"} else "AUC"
     note = (
         "Options were tried on shadow models in the place of the audited model, and never on the audited model itself. "
-        f"<em>In practice</em> ({what}, default and tuned) and <em>gain</em> are measured on shadow models other than those "
-        f"on which the options were chosen; in brackets {level(result)} intervals. The tuned attacks count in the verdict as "
-        "attacks of their own."
+        f"The figures are {what}. <em>Gain in practice</em> is measured on shadow models other than those on which the options "
+        f"were chosen; in brackets {level(result)} intervals. The tuned attacks count in the verdict as attacks of their own."
     )
     return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
 
@@ -153,23 +152,23 @@ def tuning_table(result: Result) -> Any:
 def _tuning_row(result: Result, name: str, each: dict[str, Any]) -> tuple[str, ...]:
     attacks = {attack.name: attack for attack in result.attacks}
     if each["reason"]:
-        return attacks[name].title, f"not tuned: {each['reason']}", "", "", "", ""
-    shown = share if each["measure"] == "tpr" else "{:.3f}".format
-    points = "" if each["measure"] == "auc" else " points"
-    unit = 1 if each["measure"] == "auc" else 100
-    digits = 3 if each["measure"] == "auc" else 1
-    held = each["held_out"]
-    gain = f"{unit * held['gain']:+.{digits}f}{points} ({unit * held['low']:+.{digits}f} to {unit * held['high']:+.{digits}f})"
+        return attacks[name].title, f"not tuned: {each['reason']}", "", "", ""
+    unit, digits, points = (1, 3, "") if each["measure"] == "auc" else (100, 1, " points")
+    # adding 0 turns -0.0 into 0.0
+    value, low, high = (round(unit * each["held_out"][key], digits) + 0.0 for key in ("gain", "low", "high"))
     found = [_reached(attacks.get(key), each["measure"], result) for key in (name, f"{name}_tuned")]
-    options = ", ".join(f"{k} = {v:.3g}" if isinstance(v, float) else f"{k} = {v}" for k, v in each["options"].items())
+    options = ", ".join(f"{key} {_short(value)}".replace("_", " ") for key, value in each["options"].items())
     return (
         attacks[name].title,
         options or "the defaults; nothing tried was better",
-        f"{shown(held['default'])} → {shown(held['tuned'])}",
-        gain,
+        f"{value:+.{digits}f}{points} ({low:+.{digits}f} to {high:+.{digits}f})" if options else "none",
         found[0],
-        found[1] if each["options"] else "the same",
+        found[1] if options else "the same",
     )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _reached(attack: AttackResult | None, measure: str, result: Result) -> str:
