@@ -30,11 +30,11 @@ RARELY = 0.001
 COST = 0.05
 """How much accuracy the canaries may cost before the audited training is another one; a rule of thumb of this project."""
 
+ROUNDING = 1e-3
+"""What single-precision numbers may add to a measurement of the training."""
+
 TOSSES = 200
 """Fresh tosses of the coins in the null audit."""
-
-NOISE = 0.02
-"""How far the noise measured may be from the noise configured, relatively."""
 
 
 def checks(
@@ -131,17 +131,21 @@ def _mechanism(plan: Plan, canaries: Canaries, observed: Sequence[Observed]) -> 
         )
     noise, problems = plan.mechanism.noise_multiplier, []
     traces = [each.trace for each in observed]
-    measured = [trace["noise"] for trace in traces]
-    if any(abs(each - noise) > NOISE * noise for each in measured):
-        problems.append("the noise is not as configured")
+    measured, beyond = [trace["noise"] for trace in traces], stats.norm.isf(RARELY / len(traces))
+    for trace in traces:
+        # a standard deviation from so many draws is itself uncertain by one over the root of twice their number
+        off = beyond / math.sqrt(2 * trace["steps"] * trace["parameters"]) + ROUNDING
+        if abs(trace["noise"] - noise) > off * noise + ROUNDING:
+            problems.append("the noise is not as configured")
+            break
     for trace in traces:
         draws = trace["steps"] * len(canaries.base)
         spread = math.sqrt(trace["sample_rate"] * (1 - trace["sample_rate"]) / draws)
-        if abs(trace["drawn"] - trace["sample_rate"]) > stats.norm.isf(RARELY / len(traces)) * spread + 1e-9:
+        if abs(trace["drawn"] - trace["sample_rate"]) > beyond * spread + 1e-9:
             problems.append("records were not drawn as often as configured")
             break
     pull = max(trace["pull"] for trace in traces)
-    if pull > 1 + 1e-3:
+    if pull > 1 + ROUNDING:
         problems.append("gradients were not clipped")
     return Check(
         name="mechanism",

@@ -28,7 +28,7 @@ __all__ = ["Observed", "Training", "concatenate", "train_all"]
 CACHE_VERSION = "1"
 """Raised whenever a change of this code changes what is observed."""
 
-TRACE = ("steps", "sample_rate", "drawn", "noise", "pull")
+TRACE = ("steps", "parameters", "sample_rate", "drawn", "noise", "pull")
 
 log = logging.getLogger(__name__)
 

@@ -81,7 +81,7 @@ class GradientCanaries:
 class DpRun:
     """One training: the model, how surely each gradient canary was seen (m,), and what the training really did.
 
-    ``trace`` holds ``steps``, ``sample_rate`` (as configured), ``drawn`` (mean share of the records drawn per step),
+    ``trace`` holds ``steps``, ``parameters`` (their number), ``sample_rate`` (as configured), ``drawn`` (mean share of the records drawn per step),
     ``noise`` (standard deviation of the noise added, over the clipping norm) and ``pull`` (largest mean gradient of a
     batch after clipping, over the clipping norm: at most 1).
     """

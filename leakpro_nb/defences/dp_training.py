@@ -143,6 +143,7 @@ class _Watch:
         """Return what was measured on the way."""
         return {
             "steps": float(self.steps),
+            "parameters": float(self.size),
             "sample_rate": self.rate,
             "drawn": self.drawn / (self.steps * n),
             "noise": float(np.sqrt(self.noise / self.steps)) / self.optimizer.max_grad_norm,
