@@ -110,6 +110,6 @@ def create(name: str, options: dict[str, Any] | None = None) -> Attack:
 
 def title_of(attack: Attack) -> str:
     """Return what the report calls the attack."""
-    details = [getattr(attack, "mode", ""), "several queries" if getattr(attack, "queries", 1) != 1 else ""]
+    details = [getattr(attack, "mode", ""), getattr(attack, "variant", "")]
     shown = ", ".join(detail for detail in details if detail)
     return f"{attack.title} ({shown})" if shown else attack.title

@@ -15,7 +15,7 @@ from scipy.stats import norm, rankdata
 from torch import nn
 from worlds import permuted, world
 
-from leakpro_nb.attacks import NotApplicable, create
+from leakpro_nb.attacks import NotApplicable, create, title_of
 from leakpro_nb.attacks.membership import Lira, Rmia, rmia, rmia_direct
 from leakpro_nb.attacks.membership.lira import lira_offline, lira_online
 from leakpro_nb.attacks.membership.rmia import (
@@ -237,6 +237,7 @@ VARIANTS = [
 
 
 def test_who_asks_more_than_once_says_so():
+    assert title_of(create("rmia_queries")) == "RMIA (online, several queries)"
     assert all(attack.asks for attack in ASKING)
     assert not any(attack.asks for attack in (Lira(), Rmia(), Rmia(score="direct")))
 

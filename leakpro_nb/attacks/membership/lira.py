@@ -72,6 +72,11 @@ class Lira:
         return self.queries != 1
 
     @property
+    def variant(self) -> str:
+        """What the report adds to the title."""
+        return "several queries" if self.asks else ""
+
+    @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records beforehand."""
         return options.mode_knowledge(self.mode)

@@ -128,6 +128,11 @@ class Rmia:
         return self.queries != 1
 
     @property
+    def variant(self) -> str:
+        """What the report adds to the title."""
+        return "several queries" if self.asks else ""
+
+    @property
     def knowledge(self) -> tuple[Knowledge, ...]:
         """Labels and recipe; online also the candidates' records; for the count a population."""
         needs = options.mode_knowledge(self.mode)
