@@ -312,7 +312,8 @@ def _separation(scores: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> 
     freedom = np.maximum(counts[0] - 1, 0) + np.maximum(counts[1] - 1, 0)
     pooled = squares.sum() / max(int(freedom.sum()), 1)
     spread = np.sqrt((SHRINKAGE * pooled + squares) / (SHRINKAGE + freedom))
-    weight = SHRINKAGE + freedom
+    # as many degrees of freedom as would make a variance as uncertain as the shrunken one is
+    weight = (SHRINKAGE + freedom) ** 2 / np.maximum(freedom, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (means[0] - means[1]) / np.maximum(spread, 1e-12) * (1 - 3 / (4 * weight - 1))
         return found, 1 / counts[0] + 1 / counts[1] + found**2 / (2 * weight)

@@ -76,7 +76,7 @@ def test_predicted_rates_allow_for_records_that_differ_by_themselves():
     threshold, _ = algorithm.operating_threshold(scores, member, 0.05)
     each = algorithm.vulnerability(scores, member, threshold, 0.05)
     expected = stats.norm.cdf(true - stats.norm.ppf(0.95))
-    assert each.predicted_tpr.mean() == pytest.approx(expected.mean(), abs=0.02)
+    assert each.predicted_tpr.mean() == pytest.approx(expected.mean(), abs=0.03)
     assert np.square(each.predicted_tpr - expected).mean() < np.square(each.rate - expected).mean() / 2
 
 
