@@ -65,7 +65,7 @@ class ActivationGradient:
     networks trained on the others are averaged.
 
     Source: Nasr et al., S&P 2019 (1812.00910). Changed: torch's initial weights instead of
-    N(0, 0.01^2), with which narrower networks do not start to learn; a larger learning rate, as there are fewer
+    N(0, 0.01^2), with which a few hundred records teach it next to nothing; a larger learning rate, as there are fewer
     records; the inverse hyperbolic sine of scaled gradients, which differ by orders of magnitude; gradients of
     convolutions are read as those of dense layers are.
 
