@@ -52,14 +52,13 @@ def target() -> lp.Target:
 
     known = np.flatnonzero((hospital != "none") | population)  # what the auditor holds
     groups = data.frame.iloc[known].assign(hospital=hospital[known])
+    # Leave members out where they are the question; here the report shows the true shares beside its estimates.
     return lp.Target(
         model=net,
         records=lp.Records(
             X[known],
             data.y[known],
-            members=used[
-                known
-            ],  # leave this out where it is the question; here the report shows it beside the estimate
+            members=used[known],
             population=population[known],
             groups=groups,
             class_names=data.classes,
