@@ -335,6 +335,8 @@ def _beside(
     table = table[(table[:, 2] > 1) & (table[:, 2] < 1 + JUST_OUTSIDE)]
     for end in (0, 1):  # nobody twice
         table = table[np.sort(np.unique(table[:, end], return_index=True)[1])]
+    if len(table) < 2:
+        return []
     # from the near end: so far that the other end is outside, yet not further than just outside
     low, high = np.maximum(0, table[:, 2] - JUST_OUTSIDE), np.minimum(1, table[:, 2] - 1)
     step = rng.uniform(low, high) / table[:, 2]

@@ -171,7 +171,7 @@ def test_columns_that_the_attacker_does_not_know(tmp_path):
     target = lp.Target(model, lp.Records(frame, y, members), name="toy")
     plan, result, _ = play(target, tmp_path, sampler="missing", missing=["sex", "ward"], num_ranges=300, num_samples=20)
     assert result.attack("base").parameters["samples per range"] == 6
-    assert result.attack("base").measure("auc").low > 0.6
+    assert result.attack("base").measure("auc").low > 0.5
     assert figures.distances(result) is None
     assert words.by_distance(result) is None
     assert set(plan.ranges.kind) == {"on_member", "on_other"}
