@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -202,7 +203,8 @@ def prepare(
     num_canaries
         Of each kind; about half of them are trained on.
     runs
-        Models to be audited, each with coins of its own; canaries of all runs count together.
+        Models to be audited, each with coins of its own. Canaries of all runs count together: what a coin decides
+        happens in one run, so the epsilon of one training limits what all of them give away about it.
     bounds
         ``one_run``, ``fdp``, ``clopper_pearson``, ``gdp``, ``bayesian``. The first decides the verdict.
     plan
@@ -554,7 +556,7 @@ def bound(plan: Plan, canaries: Canaries, observed: Sequence[Observed], scored: 
         },
         verdict=decision,
         warnings=[check.sentence for check in failed],
-        environment=common.environment(plan.seed),
+        environment=_environment(plan),
         started=plan.started,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -619,6 +621,13 @@ def _as_plain(found: EpsilonBound) -> dict[str, Any]:
         "gaussian": found.method in GAUSSIAN,
         "guessing": found.method in GUESSING,
     }
+
+
+def _environment(plan: Plan) -> dict[str, Any]:
+    environment = common.environment(plan.seed)
+    if plan.mechanism is not None:
+        environment["packages"] |= {name: version(name) for name in ("opacus", "dp-accounting")}
+    return environment
 
 
 def _claim(claim: Claim) -> dict[str, Any]:

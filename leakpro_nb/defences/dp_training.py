@@ -99,7 +99,8 @@ class _Watched(DPOptimizer):
 class _Watch:
     """What an attacker sees who follows every step and knows all records but the canaries.
 
-    The guarantee holds against this attacker too, who therefore may subtract what the records contributed.
+    The guarantee holds against this attacker too, who therefore may subtract what the records contributed: its proof
+    compares noise with noise plus one record, given everything else, the other records' draws included.
     """
 
     def __init__(

@@ -252,7 +252,8 @@ def advice(result: Result) -> Any:
         steps.append("**Train with differential privacy** if a limit on what the model gives away is to be stated.")
     elif level in ("limited", "not_found"):
         steps.append(
-            "**Keep the claim and this report together**: the claim says what may leak at most, the audit what did."
+            "**Keep the claim and this report together**: the claim says what may leak at most, "
+            "the audit what was shown to leak at least."
         )
         steps.append("**Audit again** whenever the training code, its libraries or its settings change.")
     else:

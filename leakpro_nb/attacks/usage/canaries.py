@@ -101,7 +101,8 @@ class Gradient:
     title: ClassVar[str] = "Gradient canaries"
     paper: ClassVar[str] = "Nasr et al., USENIX Security 2023; Steinke, Nasr and Jagielski, NeurIPS 2023"
     idea: ClassVar[str] = (
-        "The worst contribution that a record could make to a training step, looked for in what each step releases"
+        "The worst contribution that a record could make to a training step, looked for in what each step releases by "
+        "someone who knows what all other records contributed"
     )
     access: ClassVar[Access] = "white_box"
     knowledge: ClassVar[tuple[Knowledge, ...]] = ("recipe",)
