@@ -471,7 +471,7 @@ def _ladder_check(plan: Plan, estimates: Estimates) -> Check:
             f"trained it: in {held} of {total} trials the range held the right share, and no estimate was further off than "
             f"{100 * furthest:.1f} percentage points. "
             + (
-                "That is as often as promised."
+                "That keeps what the ranges promise."
                 if passed
                 else "That is less often than promised, so the ranges in this report are too short: train more shadow models."
             )
