@@ -479,10 +479,9 @@ def _findings(plan: Plan, ran: Mapping[str, Outcome], member: np.ndarray, level:
         scores, truth = outcome.scores.values[known], member[known]
         if truth.all() or not truth.any():
             continue
-        # an attack that only says yes or no has one operating point, whatever rate was fixed
-        fpr = plan.headline_fpr if ties(scores)[0] != YES_OR_NO else float((scores == scores.max())[~truth].mean())
-        if fpr == plan.headline_fpr and fpr * (~truth).sum() < 1:
+        if plan.headline_fpr * (~truth).sum() < 1 and ties(scores)[0] != YES_OR_NO:
             continue
+        fpr = max(plan.headline_fpr, validity.least_fpr(scores, truth))
         point, (low, high), _ = tpr_at_fpr(scores, truth, fpr, level)
         gain = belief_gain(
             point.hits,

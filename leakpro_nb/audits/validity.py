@@ -13,14 +13,14 @@ from leakpro_nb.attacks import Attack, NotApplicable
 from leakpro_nb.game.records import as_features
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import View
-from leakpro_nb.measures import auc_interval, blind_baseline_scores, detectable_auc
+from leakpro_nb.measures import auc_interval, blind_baseline_scores, detectable_auc, threshold_at_fpr
 from leakpro_nb.results import Check
 from leakpro_nb.words import share
 
 if TYPE_CHECKING:
     from leakpro_nb.audits.membership import Outcome
 
-__all__ = ["GATES", "blind_baseline", "checks", "null_audit", "null_scores"]
+__all__ = ["GATES", "blind_baseline", "checks", "least_fpr", "null_audit", "null_scores"]
 
 GATES = ("blind_baseline", "null_audit", "independence")
 """Checks without which no figure can be put down to the model."""
@@ -36,6 +36,9 @@ SHOWN, LISTED = 5, 100
 
 NULL_MODELS = 8
 """Shadow models that play the target in the null audit; more would only cost time."""
+
+NULL_MODELS_ASKED = 2
+"""The same for attacks that ask models about other records, which is slow: one pair leaves every record out once."""
 
 
 def checks(
@@ -55,7 +58,7 @@ def checks(
         _independence(view, member),
         _shadow_likeness(target, view),
         _power(member, fpr, level),
-        _ties(outcomes, fpr),
+        _ties(outcomes, member, fpr),
         _overlap(target, member),
         _unscored(target, view, outcomes),
     ]
@@ -111,7 +114,8 @@ def null_scores(view: View, attack: Attack) -> np.ndarray:
     references = view.references
     n = len(view)
     total, count = np.zeros(n), np.zeros(n)
-    for k in range(min(NULL_MODELS, len(references) if references is not None else 0)):
+    most = NULL_MODELS_ASKED if getattr(attack, "asks", False) else NULL_MODELS
+    for k in range(min(most, len(references) if references is not None else 0)):
         assert references is not None
         rows = np.flatnonzero(~references.trained_on[k])
         values = attack.run(view.as_target(k, rows)).values
@@ -264,17 +268,28 @@ def _power(member: np.ndarray, fpr: float, level: float) -> Check:
     )
 
 
-def _ties(outcomes: Mapping[str, Outcome], fpr: float) -> Check:
+def least_fpr(scores: np.ndarray, member: np.ndarray) -> float:
+    """Return the false-positive rate of accusing only the records with the highest score, all that share it.
+
+    An attack that only says yes or no, or sorts records into a few classes, cannot accuse anybody at a lower one.
+    """
+    return float((scores == scores.max())[~member].mean()) if len(scores) and not member.all() else 0.0
+
+
+def _ties(outcomes: Mapping[str, Outcome], member: np.ndarray, fpr: float) -> Check:
+    """Is the rate that decides within reach of every attack, or do records that share a score straddle it?"""
     tied = {}
     for name, outcome in outcomes.items():
         assert outcome.scores is not None
-        values = outcome.scores.values[~np.isnan(outcome.scores.values)]
-        counts = np.unique(values, return_counts=True)[1]
-        if len(counts) == 2:  # an attack that only says yes or no is judged at its own operating point
-            continue
-        largest = int(counts.max(initial=0))
-        if largest > max(1, fpr * len(values)):
-            tied[name] = largest
+        known = ~np.isnan(outcome.scores.values)
+        scores, truth = outcome.scores.values[known], member[known]
+        if not truth.any() or truth.all() or least_fpr(scores, truth) > fpr:
+            continue  # such an attack is judged at its own rate
+        point = threshold_at_fpr(scores, truth, fpr)
+        below = scores[scores < point.threshold]
+        block = int((below == below.max()).sum()) if len(below) else 0
+        if block > max(1, fpr * len(scores)) and point.fpr < fpr / 2:
+            tied[name] = block
     names = ", ".join(f"{outcomes[name].title} ({count:,} records)" for name, count in tied.items())
     return Check(
         name="ties",

@@ -265,12 +265,12 @@ def test_a_group_that_every_model_finds_easy_is_not_called_exposed(tmp_path):
 
 
 def test_an_attack_that_says_yes_or_no_is_judged_at_its_own_rate(tmp_path):
-    _, result = play(make_target(), tmp_path, threat={"access": "labels"}, attacks=None)
+    _, result = play(make_target(), tmp_path, threat={"access": "labels"}, attacks=["gap"])
     assert result.verdict.level == "demonstrated"
     assert "the least that this attack can do" in result.verdict.sentence
     assert result.verdict.values["fpr_realised"] == pytest.approx(result.target.test_accuracy)
     assert next(c for c in result.checks if c.name == "ties").passed
-    _, nothing = play(make_target(leak=False), tmp_path / "n", threat={"access": "labels"}, attacks=None)
+    _, nothing = play(make_target(leak=False), tmp_path / "n", threat={"access": "labels"}, attacks=["gap"])
     assert nothing.verdict.level in ("inconclusive", "not_found")
 
 

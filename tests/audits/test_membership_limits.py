@@ -212,3 +212,30 @@ def test_white_box_attacks_are_on_the_list_once_there_are_any():
     wanted = {"gradient_norm", "activation_gradient"} & set(available())
     threat = ThreatModel(access="white_box", knowledge=(*EVERYONE, "known_members"))
     assert wanted <= set(membership.default_attacks(threat))
+
+
+@pytest.mark.parametrize(
+    ("scores", "passed"),
+    [
+        (np.arange(1000.0), True),  # all distinct
+        (np.r_[np.zeros(500), np.arange(1.0, 501)], True),  # tied at the bottom, where nobody is accused
+        (np.arange(1000) // 500, True),  # yes or no: judged at its own rate
+        (np.arange(1000) // 200, True),  # a few classes: likewise
+        (np.r_[np.arange(600.0), np.full(395, 700.0), np.arange(800.0, 805)], False),  # a block across the rate
+    ],
+)
+def test_ties_matter_where_they_straddle_the_rate_that_decides(scores, passed):
+    from leakpro_nb.audits import validity
+
+    member = np.arange(1000) % 2 == 0
+    outcome = membership.Outcome("toy", "ok", Scores(np.asarray(scores, dtype=float)))
+    check = validity._ties({"toy": outcome}, member, 0.05)
+    assert check.passed is passed
+
+
+def test_the_least_rate_is_that_of_the_highest_score():
+    from leakpro_nb.audits import validity
+
+    member = np.array([True, False, True, False, False, False])
+    assert validity.least_fpr(np.array([3.0, 3.0, 2.0, 1.0, 1.0, 0.0]), member) == 0.25
+    assert validity.least_fpr(np.array([3.0, 2.0, 2.0, 1.0, 1.0, 0.0]), member) == 0.0
