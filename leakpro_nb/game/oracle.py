@@ -14,7 +14,7 @@ from leakpro_nb.game.models import Kind, Outputs, kind_of, predictor
 
 __all__ = ["Access", "Oracle", "one_hot"]
 
-Access = Literal["labels", "scores", "white_box"]
+Access = Literal["labels", "scores", "white_box", "table"]
 
 
 @dataclass(frozen=True)

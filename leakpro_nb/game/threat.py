@@ -27,13 +27,14 @@ __all__ = [
     "GOAL_IN_WORDS",
     "KNOWLEDGE_IN_WORDS",
     "RELEASE_IN_WORDS",
+    "TABLE_IN_WORDS",
     "Goal",
     "Knowledge",
     "ThreatModel",
 ]
 
 Knowledge = Literal["labels", "candidates", "population", "recipe", "known_members"]
-Goal = Literal["membership", "range_membership", "dataset_usage", "privacy_budget"]
+Goal = Literal["membership", "range_membership", "dataset_usage", "privacy_budget", "synthetic_data"]
 
 RELEASE_IN_WORDS = {
     "prediction_api": "the model answers queries over an interface",
@@ -44,6 +45,11 @@ ACCESS_IN_WORDS = {
     "scores": "how sure the model is of every possible answer, for any record they ask about",
     "white_box": "everything: how sure the model is of every possible answer, and its inner parameters",
 }
+TABLE_IN_WORDS = {
+    "synthetic_table": "a synthetic table, made to resemble the original one; the original stays where it is",
+    "table": "the whole synthetic table, and nothing of the generator that made it",
+}
+"""What is released, and seen, where it is no model; forms that choose between models leave it out."""
 KNOWLEDGE_IN_WORDS = {
     "labels": "the right answer (label) for each person they ask about",
     "candidates": "the full record of each person they ask about, before they prepare the attack",
@@ -55,6 +61,7 @@ GOAL_IN_WORDS = {
     "membership": "to tell whether a given person's record was used to train the model",
     "range_membership": "to tell whether the record of anyone like a given person was used to train the model",
     "dataset_usage": "to tell how much of a given collection of records was used to train the model",
+    "synthetic_data": "to single out, link or recognise the people behind a synthetic table, or to infer their secrets",
     "privacy_budget": "to tell which of two possible training sets the model was trained on",
 }
 
@@ -71,7 +78,7 @@ class ThreatModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    release: Literal["prediction_api", "open_weights"] = "prediction_api"
+    release: Literal["prediction_api", "open_weights", "synthetic_table"] = "prediction_api"
     access: Access = "scores"
     knowledge: tuple[Knowledge, ...] = ("labels", "candidates", "population", "recipe")
     goal: Goal = "membership"
@@ -185,8 +192,8 @@ class ThreatModel(BaseModel):
         """Return (question, answer) rows for the report."""
         knows = "; ".join(KNOWLEDGE_IN_WORDS[item] for item in self.knowledge) or "nothing beyond that"
         rows = [
-            ("What is released?", RELEASE_IN_WORDS[self.release]),
-            ("What does the attacker see?", ACCESS_IN_WORDS[self.access]),
+            ("What is released?", (RELEASE_IN_WORDS | TABLE_IN_WORDS)[self.release]),
+            ("What does the attacker see?", (ACCESS_IN_WORDS | TABLE_IN_WORDS)[self.access]),
             ("What does the attacker know already?", knows),
             ("What do they want?", GOAL_IN_WORDS[self.goal]),
             (

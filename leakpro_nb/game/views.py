@@ -30,7 +30,7 @@ __all__ = [
     "one_hot",
 ]
 
-_RANK: dict[str, int] = {"labels": 0, "scores": 1, "white_box": 2}
+_RANK: dict[str, int] = {"table": -1, "labels": 0, "scores": 1, "white_box": 2}
 
 SignalFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -207,7 +207,7 @@ def test_views_hold_no_infinity():
 
 
 THREATS = {
-    "access: full": r"threat\.access = full: it should be 'labels', 'scores' or 'white_box'",
+    "access: full": r"threat\.access = full: it should be 'labels', 'scores', 'white_box' or 'table'",
     "access: yes": r"threat\.access = True: it should be",
     "acess: scores": r"threat\.acess = scores: not a line of a threat model; it has release, access, knowledge, goal",
     "knowledge: recipe": r"threat\.knowledge = recipe: give a list of any of labels, candidates, population, recipe",
@@ -218,7 +218,7 @@ THREATS = {
     "prior: .nan": r"threat\.prior = nan",
     "prior: lots": r"threat\.prior = lots: it should be a valid number",
     "goal: fame": r"threat\.goal = fame: it should be 'membership'",
-    "release: leak": r"threat\.release = leak: it should be 'prediction_api' or 'open_weights'",
+    "release: leak": r"threat\.release = leak: it should be 'prediction_api', 'open_weights' or 'synthetic_table'",
     "1: 2": r"threat\.1 = 1: not a line of a threat model",
     "- access": r"threat = list: a threat model is a mapping such as 'access: scores'",
     "just words": r"threat = str: a threat model is a mapping",
