@@ -6,15 +6,17 @@ import functools
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from leakpro_nb.errors import InputError
 from leakpro_nb.game.code import is_users
 
-__all__ = ["beside", "folder_of", "load_file", "loaded_modules"]
+__all__ = ["beside", "folder_of", "load_file", "loaded_modules", "made_by", "one_line"]
 
 _LOADED: dict[str, ModuleType] = {}
 """Modules from the folder of a target.py, by name: other processes cannot import them."""
@@ -36,6 +38,55 @@ def load_file(path: Path) -> ModuleType:
         sys.modules[name] = _LOADED[name] = module
         spec.loader.exec_module(module)
     return module
+
+
+def made_by(path: Path, *, wanted: str, instead: str) -> Any:
+    """Run a ``target.py`` and return what its function ``target()`` returns, whatever that is.
+
+    Parameters
+    ----------
+    path
+        The file.
+    wanted
+        What the function should return, for the error: ``"lp.Target(…)"``.
+    instead
+        What else may be given in place of such a file.
+
+    Raises
+    ------
+    InputError
+        Missing file, no such function, or an error inside it.
+    """
+    path = path.resolve()
+    if path.suffix != ".py" or not path.is_file():
+        problem = "not a Python file" if path.is_file() else "no such file"
+        raise InputError("target", str(path), f"{problem}; give a target.py, or {instead}")
+    try:
+        module = load_file(path)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError("target", str(path), f"it cannot be imported: {_where(error, path)}") from error
+    if not callable(getattr(module, "target", None)):
+        raise InputError("target", str(path), f"it must define a function target() that returns {wanted}")
+    try:
+        with beside(path.parent):
+            return module.target()
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError("target", str(path), f"its function target() failed: {_where(error, path)}") from error
+
+
+def _where(error: BaseException, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return one_line(error) + (f" (line {lines[-1]})" if lines else "")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's name and message on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def loaded_modules() -> list[str]:

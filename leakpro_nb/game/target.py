@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.game.loading import beside, folder_of, load_file
+from leakpro_nb.game.loading import beside, folder_of, made_by, one_line
 from leakpro_nb.game.models import Kind, Outputs, ask, kind_of, load_model, predictor, settle, to_logits
 from leakpro_nb.game.models.outputs import as_columns
 from leakpro_nb.game.models.sklearn import class_codes
@@ -163,7 +162,7 @@ class Target:
             raise
         except Exception as error:
             raise InputError(
-                "target.model", type(self.model).__name__, f"it fails on records.X: {_one_line(error)}"
+                "target.model", type(self.model).__name__, f"it fails on records.X: {one_line(error)}"
             ) from error
         if len(logits) != len(self.records):
             raise InputError(
@@ -273,7 +272,7 @@ class Target:
                 model = trial.fit(X, y, seed=0)
                 outputs = predictor(model, self.classes, self.outputs_of(kind_of(model)))(X)
         except Exception as error:
-            remedy = error.remedy if isinstance(error, InputError) else _one_line(error)
+            remedy = error.remedy if isinstance(error, InputError) else one_line(error)
             raise InputError(
                 "target.recipe", self.recipe.describe(), f"a trial on {len(rows)} records failed: {remedy}"
             ) from error
@@ -308,24 +307,7 @@ class Target:
             Missing file, no such function, an error inside it, or not a target.
         """
         path = Path(path).resolve()
-        if path.suffix != ".py" or not path.is_file():
-            problem = "not a Python file" if path.is_file() else "no such file"
-            raise InputError("target", str(path), f"{problem}; give a target.py, or predictions as .csv or .parquet")
-        try:
-            module = load_file(path)
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise InputError("target", str(path), f"it cannot be imported: {_where(error, path)}") from error
-        if not callable(getattr(module, "target", None)):
-            raise InputError("target", str(path), "it must define a function target() that returns lp.Target(…)")
-        try:
-            with beside(path.parent):
-                target = module.target()
-        except InputError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise InputError("target", str(path), f"its function target() failed: {_where(error, path)}") from error
+        target = made_by(path, wanted="lp.Target(…)", instead="predictions as .csv or .parquet")
         if not isinstance(target, Target):
             raise InputError("target", str(path), f"target() returned {type(target).__name__}, not lp.Target(…)")
         return target
@@ -520,7 +502,7 @@ def _read_table(field_name: str, table: Any) -> Any:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
     except (ValueError, OSError) as error:
-        raise InputError(field_name, str(path), f"not readable: {_one_line(error)}") from error
+        raise InputError(field_name, str(path), f"not readable: {one_line(error)}") from error
     raise InputError(field_name, str(path), "give a .csv or a .parquet file")
 
 
@@ -561,13 +543,3 @@ def _small_sample(y: np.ndarray, per_class: int = 16, at_most: int = 256) -> np.
     others = np.flatnonzero(~chosen)
     chosen[others[: max(0, at_most - int(chosen.sum()))]] = True
     return np.flatnonzero(chosen)[:at_most]
-
-
-def _where(error: BaseException, path: Path) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return _one_line(error) + (f" (line {lines[-1]})" if lines else "")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
