@@ -28,7 +28,7 @@ from leakpro_nb.results import Result, write_atomically
 
 __all__ = ["PATH_PARAMETERS", "Audit", "audit", "execute"]
 
-PATH_PARAMETERS = ("target", "threat", "out")
+PATH_PARAMETERS = ("target", "threat", "out", "original", "control", "reference")
 """Parameters that name files, taken relative to the caller's working directory."""
 
 _PRODUCTS = (
