@@ -32,6 +32,7 @@ def infer(
     secrets: Sequence[str] = (),
     known: Sequence[str] = (),
     predictor: Any = None,
+    tolerance: float = TOLERANCE,
 ) -> dict[str, Contest]:
     """Return, for each secret, how often it is inferred for people in the original and for control people.
 
@@ -46,15 +47,17 @@ def infer(
     predictor
         ``None``: the nearest synthetic record's value. ``"boosting"``, or any scikit-learn classifier or regressor: a
         model that learns the secret from the known columns of the synthetic table.
+    tolerance
+        A guess of a number counts as right within this share of the true value.
 
     Source: Giomi et al., PoPETs 2023 (2211.10459), section 4.3.
     """
     secrets = list(secrets) or list(original.names)
     tables = {"attack": original, **({"control": control} if control is not None and len(control) else {})}
     found = {
-        side: infer_by_neighbour(table, synthetic, secrets, known)
+        side: infer_by_neighbour(table, synthetic, secrets, known, tolerance)
         if predictor is None
-        else {each: infer_by_predictor(table, synthetic, each, known, predictor) for each in secrets}
+        else {each: infer_by_predictor(table, synthetic, each, known, predictor, tolerance) for each in secrets}
         for side, table in tables.items()
     }
     everyone = {side: np.arange(len(table)) for side, table in tables.items()}
@@ -62,14 +65,18 @@ def infer(
         each: Contest(
             Attempts(found["attack"][each], everyone["attack"]),
             Attempts(found["control"][each], everyone["control"]) if "control" in found else None,
-            Attempts(right_by_chance(original, synthetic, each), everyone["attack"]),
+            Attempts(right_by_chance(original, synthetic, each, tolerance), everyone["attack"]),
         )
         for each in secrets
     }
 
 
 def infer_by_neighbour(
-    targets: Coded, synthetic: Coded, secrets: Sequence[str], known: Sequence[str] = ()
+    targets: Coded,
+    synthetic: Coded,
+    secrets: Sequence[str],
+    known: Sequence[str] = (),
+    tolerance: float = TOLERANCE,
 ) -> dict[str, np.ndarray]:
     """Return per secret the success ``(n,)`` of guessing the nearest synthetic record's value.
 
@@ -83,7 +90,7 @@ def infer_by_neighbour(
             raise InputError("secrets", name, f"not a column of the tables; they have {', '.join(targets.names[:12])}")
     if known and not set(secrets) <= set(known):
         return {
-            each: _from_columns(targets, synthetic, each, [c for c in columns if c in known and c != each])
+            each: _from_columns(targets, synthetic, each, [c for c in columns if c in known and c != each], tolerance)
             for each in secrets
         }
     if len(columns) < 2:
@@ -101,23 +108,31 @@ def infer_by_neighbour(
                 targets.columns[targets.names.index(each)],
                 synthetic.values(each)[pairs.row[chosen]],
                 targets.values(each)[pairs.first + pairs.query[chosen]],
+                tolerance,
             )
             success[each].append(pairs.mean_over(tied, hit))
     return {each: np.concatenate(parts) if parts else np.zeros(0) for each, parts in success.items()}
 
 
-def _from_columns(targets: Coded, synthetic: Coded, secret: str, known: Sequence[str]) -> np.ndarray:
+def _from_columns(targets: Coded, synthetic: Coded, secret: str, known: Sequence[str], tolerance: float) -> np.ndarray:
     if not known:
         raise InputError("known", secret, "name at least one column other than the secret")
     column, parts = targets.columns[targets.names.index(secret)], []
     for pairs in near_pairs(targets.select(known), synthetic.select(known)):
-        hit = right(column, synthetic.values(secret)[pairs.row], targets.values(secret)[pairs.first + pairs.query])
+        hit = right(
+            column, synthetic.values(secret)[pairs.row], targets.values(secret)[pairs.first + pairs.query], tolerance
+        )
         parts.append(pairs.mean_over(np.ones(len(hit), dtype=bool), hit))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def infer_by_predictor(
-    targets: Coded, synthetic: Coded, secret: str, known: Sequence[str] = (), predictor: Any = "boosting"
+    targets: Coded,
+    synthetic: Coded,
+    secret: str,
+    known: Sequence[str] = (),
+    predictor: Any = "boosting",
+    tolerance: float = TOLERANCE,
 ) -> np.ndarray:
     """Return the success ``(n,)`` of a model that learns the secret from the synthetic table.
 
@@ -132,7 +147,7 @@ def infer_by_predictor(
     usable = ~np.isnan(answers) if column.kind == "number" else np.ones(len(answers), dtype=bool)
     if len(np.unique(answers[usable])) < 2:
         guesses = np.full(len(targets), answers[usable][0] if usable.any() else np.nan)
-        return right(column, guesses, targets.values(secret))
+        return right(column, guesses, targets.values(secret), tolerance)
     X, Z = features(synthetic.select(columns)), features(targets.select(columns))
     if predictor == "boosting":
         model = _boosting(column, synthetic.select(columns))
@@ -140,7 +155,7 @@ def infer_by_predictor(
         from sklearn.base import clone
 
         model, X, Z = clone(predictor), np.nan_to_num(X), np.nan_to_num(Z)
-    return right(column, model.fit(X[usable], answers[usable]).predict(Z), targets.values(secret))
+    return right(column, model.fit(X[usable], answers[usable]).predict(Z), targets.values(secret), tolerance)
 
 
 def _boosting(column: Column, known: Coded) -> Any:
@@ -157,27 +172,27 @@ def features(table: Coded) -> np.ndarray:
     return np.column_stack([table.numbers, np.where(table.codes < 0, np.nan, table.codes)])
 
 
-def right(column: Column, guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return whether guesses ``(n,)`` are right, as 0 and 1: equal categories, numbers within ``TOLERANCE`` of the truth.
+def right(column: Column, guess: np.ndarray, truth: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Return whether guesses ``(n,)`` are right, as 0 and 1: equal categories, numbers within ``tolerance`` of the truth.
 
     A missing value is right where the truth is missing too.
     """
     if column.kind == "category":
         return (guess == truth).astype(np.float64)
-    reach = DAYS if column.is_date else TOLERANCE * np.abs(truth)
+    reach = DAYS if column.is_date else tolerance * np.abs(truth)
     with np.errstate(invalid="ignore"):
         near = np.abs(guess - truth) <= reach
     return np.where(np.isnan(truth), np.isnan(guess), near).astype(np.float64)
 
 
-def right_by_chance(targets: Coded, synthetic: Coded, secret: str) -> np.ndarray:
+def right_by_chance(targets: Coded, synthetic: Coded, secret: str, tolerance: float = TOLERANCE) -> np.ndarray:
     """Return the chance ``(n,)`` that a random synthetic record's value is right: exact, not drawn."""
     column = targets.columns[targets.names.index(secret)]
     truth, values = targets.values(secret), synthetic.values(secret)
     if column.kind == "category":
         counts = np.bincount(values + 1, minlength=len(column.categories) + 1)
         return counts[truth + 1] / len(values)
-    reach = DAYS if column.is_date else TOLERANCE * np.abs(truth)
+    reach = DAYS if column.is_date else tolerance * np.abs(truth)
     ordered = np.sort(values[~np.isnan(values)])
     inside = np.searchsorted(ordered, truth + reach, "right") - np.searchsorted(ordered, truth - reach, "left")
     return np.where(np.isnan(truth), np.isnan(values).mean(), inside / len(values))
