@@ -24,7 +24,7 @@ from leakpro_nb.game.recipes import Recipe
 from leakpro_nb.game.records import Records, as_array, as_mask, hash_array, take
 from leakpro_nb.game.views import References
 
-__all__ = ["Target"]
+__all__ = ["Target", "read_table"]
 
 MIN_SIDE = 10
 """Fewest members, and fewest non-members, with which an audit is worth starting."""
@@ -340,7 +340,7 @@ class Target:
         recipe, sensitive, name, outputs
             As for ``Target``.
         """
-        frame = _read_table("table", table)
+        frame = read_table("table", table)
         for field_name, column in (("label", label), ("member", member), ("population", population)):
             if column is not None and column not in frame.columns:
                 known = ", ".join(map(str, frame.columns[:12]))
@@ -438,7 +438,7 @@ def _pairs(trained_on: np.ndarray) -> np.ndarray:
 
 
 def _from_prediction_table(cls: type[Target], table: Any, sensitive: Sequence[str], name: str) -> Target:
-    frame = _read_table("predictions", table)
+    frame = read_table("predictions", table)
     for column in ("label", "member"):
         if column not in frame.columns:
             known = ", ".join(map(str, frame.columns[:12]))
@@ -488,7 +488,14 @@ def _prediction_columns(frame: Any, prefix: str) -> tuple[Outputs, list[str]]:
     )
 
 
-def _read_table(field_name: str, table: Any) -> Any:
+def read_table(field_name: str, table: Any) -> Any:
+    """Return a DataFrame from a ``.csv`` or ``.parquet`` file, or the DataFrame given.
+
+    Raises
+    ------
+    InputError
+        No such file, another kind of file, or one that cannot be read.
+    """
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
