@@ -214,6 +214,8 @@ def draw_power(data: Mapping[str, Any], measure: str, ax: Axes | None = None) ->
     low, high = [row[f"{measure}_low"] for row in best], [row[f"{measure}_high"] for row in best]
     ax.fill_between(x, low, high, color="#000000", alpha=0.12, linewidth=0)
     ax.set_xticks(list(place.values()), [str(models) for models in place])
+    if measure == "tpr":
+        ax.yaxis.set_major_formatter(lambda value, _: share(round(value, 6)))
     ax.set_xlabel("Number of shadow models")
     ax.set_ylabel("AUC" if measure == "auc" else f"Hits at {share(data['fpr'])} false alarms")
     return ax
@@ -259,7 +261,7 @@ def _power_reading(data: Mapping[str, Any]) -> str:
         )
     both = "both" if len(rose) > 1 else "it"
     return (
-        f"{start}From {gain['from']} to {gain['to']} shadow models changed {' and '.join(rose)}. {READINGS[data['reading']]} "
+        f"{start}Going from {gain['from']} to {gain['to']} shadow models changed {' and '.join(rose)}. {READINGS[data['reading']]} "
         f"The rule: more training pays if one of them surely rose, has stopped paying if {both} surely rose by less than "
         "0.01 (one percentage point), and is otherwise unsettled. These figures do not enter the verdict.*"
     )
@@ -301,6 +303,8 @@ def another_model(result: Result) -> Picture | None:
     what = f"Hits at {share(data['fpr'])} false alarms" if data.get("tpr") else "AUC"
     shown = share if data.get("tpr") else "{:.3f}".format
     ax = draw_models(figure)
+    if data.get("tpr"):
+        ax.xaxis.set_major_formatter(lambda value, _: share(round(value, 6)))
     ax.set_xlabel(f"{what}, {data['title']}, one dot per model")
     ordered = sorted(figure["values"])
     alt = (
