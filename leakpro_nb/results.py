@@ -129,11 +129,12 @@ class Exposure(_Model):
 
 
 class TargetCard(_Model):
-    """What was audited."""
+    """What was audited; ``tested`` says in words what was, where it is not simply members and non-members."""
 
     name: str
     kind: str
     subjects: str = "people"
+    tested: str = ""
     members: int | None
     non_members: int | None
     population: int = 0

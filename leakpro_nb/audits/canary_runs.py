@@ -21,7 +21,7 @@ from leakpro_nb.game.models import Kind, Outputs, kind_of, predictor
 from leakpro_nb.game.recipes import Recipe
 from leakpro_nb.game.records import Records, as_array, hash_array
 from leakpro_nb.results import write_atomically
-from leakpro_nb.shadows.ensemble import _alone, _end_with, _send_by_value, _single_thread
+from leakpro_nb.shadows.processes import alone, end_with, send_by_value, single_thread
 
 __all__ = ["Observed", "Training", "concatenate", "train_all"]
 
@@ -97,9 +97,9 @@ class Training:
         from safetensors.numpy import save
 
         if parent is not None:
-            _end_with(parent)
+            end_with(parent)
         file, start = self.file(home), time.process_time()
-        with _alone(file.with_suffix(".lock")), _single_thread(torch=not self.recipe.is_sklearn), beside(self.folder):
+        with alone(file.with_suffix(".lock")), single_thread(torch=not self.recipe.is_sklearn), beside(self.folder):
             if self.load(home) is not None:
                 return 0.0
             with warnings.catch_warnings():
@@ -172,7 +172,7 @@ def train_all(trainings: Sequence[Training], home: Path, workers: int | None, *,
                 each.observe(home)
                 bar.update()
         else:
-            _send_by_value()
+            send_by_value()
             tasks = (joblib.delayed(each.observe)(home, parent=os.getpid()) for each in todo)
             for _ in joblib.Parallel(n_jobs=workers, prefer="processes", return_as="generator_unordered")(tasks):
                 bar.update()

@@ -318,7 +318,9 @@ def measure(plan: Plan, view: View, shadows: Shadows, estimates: Estimates) -> R
         package_version=leakpro_nb.__version__,
         template=NAME,
         question=QUESTION,
-        target=_card(plan.target),
+        target=_card(plan.target).model_copy(
+            update={"tested": f"a collection of {int(plan.target.records.audited.sum()):,} records"}
+        ),
         threat_model=plan.threat.model_dump(mode="json"),
         parameters={**plan.asked, "num_shadows": len(shadows), "shadows": shadows.how},
         attacks=[_attack_result(plan, estimates, used)],

@@ -528,6 +528,7 @@ def bound(plan: Plan, canaries: Canaries, observed: Sequence[Observed], scored: 
                 "recipe": recipe,
                 "members": len(canaries.base) if members is None else card.members,
                 "non_members": len(plan.target.records) - len(canaries.base) if members is None else card.non_members,
+                "tested": f"{plan.num_canaries:,} canaries of each kind, about half of them let in",
             }
         ),
         threat_model=plan.threat.model_dump(mode="json"),

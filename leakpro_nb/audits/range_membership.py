@@ -437,7 +437,12 @@ def measure(plan: Plan, view: View, shadows: Shadows, outcomes: Mapping[str, Out
             "template": "range_membership",
             "question": QUESTION,
             "target": real.model_copy(
-                update={"members": result.target.members, "non_members": result.target.non_members}
+                update={
+                    "members": result.target.members,
+                    "non_members": result.target.non_members,
+                    "tested": f"{result.target.members:,} ranges with a training record inside and "
+                    f"{result.target.non_members:,} without",
+                }
             ),
             "parameters": {
                 **result.parameters,

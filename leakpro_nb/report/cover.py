@@ -64,12 +64,14 @@ def facts(part: Part) -> list[tuple[str, str]]:
         return [("Date", date(part.when))] if part.when else []
     target = result.target
     records = f"{max((attack.records_scored for attack in result.attacks), default=0):,}"
-    if target.members is not None and target.non_members is not None:
+    if target.tested:
+        records = target.tested
+    elif target.members is not None and target.non_members is not None:
         records = f"{target.members:,} members and {target.non_members:,} non-members"
     found = [
         ("Target", target.name),
         ("Kind of target", target.kind),
-        ("Records tested", records),
+        ("Tested", records),
         ("Attacks", _attacks(result)),
         ("Validity checks", _checks(result)),
         ("Date of the audit", date(part.when)),

@@ -11,9 +11,7 @@ import contextlib
 import functools
 import hashlib
 import logging
-import multiprocessing
 import os
-import sys
 import threading
 import time
 import warnings
@@ -26,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 
 from leakpro_nb.errors import AuditFailed, InputError, LeakproError
-from leakpro_nb.game.loading import beside, folder_of, loaded_modules
+from leakpro_nb.game.loading import beside, folder_of
 from leakpro_nb.game.models import Kind, Outputs
 from leakpro_nb.game.oracle import Oracle
 from leakpro_nb.game.recipes import Recipe
@@ -34,6 +32,7 @@ from leakpro_nb.game.records import as_array, take
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import References
 from leakpro_nb.results import write_atomically
+from leakpro_nb.shadows.processes import alone, end_with, send_by_value, single_thread
 from leakpro_nb.shadows.splits import paired_splits, sized_splits
 
 __all__ = ["Shadows", "how_trained", "train_shadows"]
@@ -233,7 +232,7 @@ def _train(
 def _in_words(target: Target, trained_on: np.ndarray, stacked: bool, reason: str, size: str) -> str:
     members = target.records.members
     average = trained_on.sum(axis=1).mean()
-    of_target = "" if members is None else f" ({average / members.sum():.0%} of the target's training set)"
+    of_target = "" if members is None else f" ({average / max(1, members.sum()):.0%} of the target's training set)"
     way = "trained together as a stack" if stacked else f"trained one by one ({reason})"
     split = "complementary random halves of the records" if size == "half" else "random subsets of the records"
     return f"{len(trained_on)} shadow models on {split}, {average:,.0f} records each{of_target}, {way}"
@@ -306,11 +305,11 @@ class _Job:
         start = time.process_time()
         with contextlib.ExitStack() as stack:
             if parent is not None:
-                _end_with(parent)
-            stack.enter_context(_alone(unit.lock))
+                end_with(parent)
+            stack.enter_context(alone(unit.lock))
             if self.load(unit) is not None:  # another process trained it meanwhile
                 return 0.0
-            stack.enter_context(_single_thread(torch=not self.recipe.is_sklearn))
+            stack.enter_context(single_thread(torch=not self.recipe.is_sklearn))
             stack.enter_context(warnings.catch_warnings())
             # worker processes map X read-only, and nobody here writes to it
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -329,7 +328,7 @@ class _Job:
 
     def model(self, unit: _Unit, k: int) -> Any:
         """Return model ``k`` of a finished unit."""
-        with _single_thread(torch=not self.recipe.is_sklearn), beside(self.folder):
+        with single_thread(torch=not self.recipe.is_sklearn), beside(self.folder):
             if self.recipe.is_torch and unit.file.exists():
                 return self._loaded(unit, k)
             rows = self.trained_on[k]
@@ -435,54 +434,9 @@ def _run(job: _Job, todo: list[_Unit], workers: int | None, progress: bool, done
     with _progress_bar(todo, done, enabled=progress):
         if workers == 1:
             return sum(job.train(unit) for unit in todo)
-        _send_by_value()
+        send_by_value()
         tasks = (joblib.delayed(job.train)(unit, parent=os.getpid()) for unit in todo)
         return sum(joblib.Parallel(n_jobs=workers, prefer="processes")(tasks))
-
-
-def _send_by_value() -> None:
-    """Let workers receive what a target.py and the files beside it define, which they cannot import by name."""
-    try:
-        from joblib.externals import cloudpickle
-    except ImportError:  # joblib 1.6 depends on the package instead of carrying a copy
-        import cloudpickle
-
-    for name in loaded_modules():
-        if name in sys.modules:
-            cloudpickle.register_pickle_by_value(sys.modules[name])
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait for other processes that train the same models in the same folder; a killed one holds no lock."""
-    from filelock import FileLock
-
-    lock = FileLock(path)
-    try:
-        lock.acquire()
-    except (NotImplementedError, OSError) as error:  # a file system without locks: two runs may do the work twice
-        log.info("no lock on %s: %s", path, error)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@functools.cache  # once per process
-def _end_with(parent: int) -> None:
-    """Let this worker process of joblib end soon after its parent: a killed run must not go on training unseen.
-
-    By itself an idle one would stay for another five minutes, and a busy one until it is done.
-    """
-    if not multiprocessing.current_process().name.startswith("LokyProcess"):
-        return  # the worker of a cluster, which others may use too
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -530,23 +484,3 @@ def _fraction(unit: _Unit) -> float:
         return float(unit.progress.read_text(encoding="ascii"))
     except (OSError, ValueError):  # not started, or just being written
         return 0.0
-
-
-@contextmanager
-def _single_thread(*, torch: bool) -> Iterator[None]:
-    """Pin numerical libraries to one thread: cores are used by processes, and the bits must not depend on them."""
-    from threadpoolctl import threadpool_limits
-
-    if not torch:
-        with threadpool_limits(limits=1):
-            yield
-        return
-    from torch import get_num_threads, set_num_threads
-
-    before = get_num_threads()
-    set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1):
-            yield
-    finally:
-        set_num_threads(before)

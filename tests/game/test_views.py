@@ -13,7 +13,7 @@ import leakpro_nb as lp
 from leakpro_nb.attacks import available, create
 from leakpro_nb.attacks.signals import log_odds, probability
 from leakpro_nb.errors import AccessDenied, InputError
-from leakpro_nb.game.threat import ThreatModel
+from leakpro_nb.game.threat import KNOWLEDGE_IN_WORDS, ThreatModel
 from leakpro_nb.game.views import References, floor_logits
 from leakpro_nb.shadows import paired_splits
 
@@ -276,8 +276,9 @@ def test_refusals_name_what_is_lacking(name):
 @pytest.mark.parametrize("name", available())
 def test_every_attack_is_refused_for_a_reason_that_people_understand(name):
     attack = create(name)
-    assert ThreatModel().refusal(attack) == ""
-    assert "knowledge lacks" in ThreatModel(knowledge=()).refusal(attack)
+    everything = tuple(KNOWLEDGE_IN_WORDS)
+    assert ThreatModel(access="white_box", knowledge=everything).refusal(attack) == ""
+    assert "knowledge lacks" in ThreatModel(access="white_box", knowledge=()).refusal(attack)
     below = {"scores": "labels", "white_box": "scores"}.get(attack.access)
     if below:
         reason = ThreatModel(access=below).refusal(attack)
