@@ -20,6 +20,7 @@ __all__ = [
     "finish",
     "meaning",
     "most_exposed",
+    "not_examined",
     "plan_of_attack",
     "summary",
     "target_table",
@@ -186,7 +187,7 @@ def another_model(result: Result) -> Any:
     """Return whether another model trained the same way would leak as much, and how repeatable single accusations are."""
     data: dict[str, Any] = result.extras.get("algorithm", {})
     if "reason" in data or not data:
-        return markdown(f"Not tested: {data.get('reason', 'this audit did not look')}.")
+        return not_examined(result, "algorithm")
     subjects = plain(result.target.subjects)
     figure, shown = (data["tpr"], share) if data["tpr"] else (data["auc"], "{:.3f}".format)
     what = f"the hits at {share(data['fpr'])} false alarms" if data["tpr"] else "the AUC"
@@ -219,6 +220,11 @@ def another_model(result: Result) -> Any:
     )
     lines.append(_groups_line(data))
     return markdown("\n".join(lines))
+
+
+def not_examined(result: Result, what: str) -> Any:
+    """Return why ``extras[what]`` is empty, for the place where its figure would stand."""
+    return markdown(f"Not tested: {result.extras.get(what, {}).get('reason', 'this audit did not look')}.")
 
 
 def _groups_line(data: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from simulated import world
 
 import leakpro_nb as lp
-from leakpro_nb import story
+from leakpro_nb import plots, story
 from leakpro_nb.attacks import NotApplicable, Scores, available
 from leakpro_nb.audits import membership
 from leakpro_nb.game.threat import ThreatModel
@@ -90,6 +90,10 @@ def test_without_any_shadow_model_population_still_runs(tmp_path):
     assert [attack.name for attack in result.attacks if attack.status == "ok"] == ["population"]
     for attack in result.attacks[1:]:
         assert "needs shadow models and there are none" in attack.reason
+    assert plots.power(result) is None
+    assert plots.another_model(result) is None
+    assert story.not_examined(result, "power").data == "Not tested: no shadow models were used."
+    assert story.another_model(result).data.startswith("Not tested: there are no shadow models")
 
 
 def test_records_that_are_in_everywhere_are_left_out_counted_and_named(tmp_path):
