@@ -16,7 +16,17 @@ import numpy as np
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.tables import Coded
 
-__all__ = ["TIE", "Pairs", "column_distances", "distance_blocks", "near_pairs", "nearest_distance", "nearest_euclidean"]
+__all__ = [
+    "TIE",
+    "Pairs",
+    "column_distances",
+    "distance_blocks",
+    "near_pairs",
+    "nearest_distance",
+    "nearest_euclidean",
+    "nearest_two",
+    "rounding",
+]
 
 TIE = 1e-9
 """Distances that differ by no more than this are tied."""
@@ -68,7 +78,13 @@ class Pairs:
 
 
 def near_pairs(
-    queries: Coded, rows: Coded, *, k: int = 1, slack: float = 0.0, without_self: bool = False
+    queries: Coded,
+    rows: Coded,
+    *,
+    k: int = 1,
+    slack: float = 0.0,
+    without_self: bool = False,
+    weights: np.ndarray | None = None,
 ) -> Iterator[Pairs]:
     """Yield, for one block of queries after the other, every row that is at most ``slack`` farther than the k-th nearest.
 
@@ -83,26 +99,37 @@ def near_pairs(
         were left out, since a column adds at most 1.
     without_self
         ``queries`` and ``rows`` are the same table, and no row counts as its own neighbour.
+    weights
+        (columns,) by which the columns' distances are multiplied; 1 each by default.
 
     Raises
     ------
     InputError
         No columns, no rows, or tables that were not encoded together.
     """
-    margin = slack + 2 * ROUNDING * len(rows.columns)
+    margin = slack + 2 * rounding(rows, weights)
     kth = min(k, len(rows) - without_self) - 1
-    for first, distance in distance_blocks(queries, rows, without_self=without_self):
+    for first, distance in distance_blocks(queries, rows, without_self=without_self, weights=weights):
         block = queries.take(np.arange(first, first + len(distance)))
         reach = distance.min(axis=1) if kth == 0 else np.partition(distance, kth, axis=1)[:, kth]
         query, row = np.nonzero(distance <= (reach + np.float32(margin))[:, None])
         parts = column_distances(block, rows, query, row)
+        if weights is not None:
+            parts *= weights
         if slack == 0:
             kept = _within(parts.sum(axis=1), query, len(block), kth)
             query, row, parts = query[kept], row[kept], parts[kept]
         yield Pairs(first, len(block), query, row, parts)
 
 
-def distance_blocks(queries: Coded, rows: Coded, *, without_self: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+def rounding(table: Coded, weights: np.ndarray | None = None) -> float:
+    """Return the largest error of a distance in single precision."""
+    return ROUNDING * (len(table.columns) if weights is None else max(len(table.columns), float(np.sum(weights))))
+
+
+def distance_blocks(
+    queries: Coded, rows: Coded, *, without_self: bool = False, weights: np.ndarray | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the first query of a block and its distances ``(queries, rows)`` in float32; infinite to a query itself.
 
     Raises
@@ -116,7 +143,7 @@ def distance_blocks(queries: Coded, rows: Coded, *, without_self: bool = False) 
         raise InputError("columns", "none", "distances need at least one column")
     if len(rows) <= without_self:
         raise InputError("rows", len(rows), "there must be at least one row to be near to")
-    matrix = _Matrix(rows)
+    matrix = _Matrix(rows, weights)
     step = max(1, MOST_PAIRS // len(rows))
     for first in range(0, len(queries), step):
         block = queries.take(np.arange(first, min(first + step, len(queries))))
@@ -140,6 +167,20 @@ def nearest_distance(queries: Coded, rows: Coded, *, without_self: bool = False)
         for pairs in near_pairs(queries, rows, without_self=without_self)
     ]
     return np.concatenate(found) if found else np.zeros(0)
+
+
+def nearest_two(queries: Coded, rows: Coded, *, without_self: bool = False) -> np.ndarray:
+    """Return the distances ``(n, 2)`` of each query to its nearest and second nearest row; NaN if there is no second."""
+    found = [np.full((0, 2), np.nan)]
+    for pairs in near_pairs(queries, rows, k=2, without_self=without_self):
+        distance = pairs.parts.sum(axis=1)
+        ordered = distance[np.lexsort([distance, pairs.query])]
+        second = pairs.starts + 1 if len(rows) - without_self > 1 else pairs.starts
+        found.append(np.stack([ordered[pairs.starts], ordered[second]], axis=1))
+    out = np.concatenate(found)
+    if len(rows) - without_self < 2:
+        out[:, 1] = np.nan
+    return out
 
 
 def nearest_euclidean(queries: Coded, rows: Coded, spread: np.ndarray) -> np.ndarray:
@@ -197,8 +238,12 @@ def _number_distance(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
 class _Matrix:
     """Distances to one table in single precision, block by block of queries."""
 
-    def __init__(self, rows: Coded) -> None:
+    def __init__(self, rows: Coded, weights: np.ndarray | None = None) -> None:
         self.rows = rows
+        number = np.array([column.kind == "number" for column in rows.columns], dtype=bool)
+        weights = np.ones(len(number)) if weights is None else np.asarray(weights, dtype=np.float64)
+        self.number_weights = weights[number].astype(np.float32)
+        self.category_weights = weights[~number].astype(np.float32)
         widths = np.array([column.width or 1.0 for column in rows.number_columns])
         self.widths = widths
         self.gaps = np.isnan(rows.numbers).any(axis=0)
@@ -208,6 +253,7 @@ class _Matrix:
         # every column is moved to its middle: small numbers lose less to rounding
         self.middle = np.array([np.nanmean(v) if np.isfinite(v).any() else 0.0 for v in rows.numbers.T])
         self.scaled = self._scaled(rows)
+        self.indicator_weights = np.repeat(self.category_weights[self.narrow], sizes[self.narrow])
         self.indicators = self._indicators(rows)
 
     def _scaled(self, table: Coded) -> np.ndarray:
@@ -229,20 +275,22 @@ class _Matrix:
         scaled = self._scaled(block)
         gaps = self.gaps | np.isnan(block.numbers).any(axis=0)
         if (~gaps).any():
-            whole = torch.from_numpy(scaled[:, ~gaps]), torch.from_numpy(self.scaled[:, ~gaps])
-            out += torch.cdist(*whole, p=1.0).numpy()
+            weights = self.number_weights[~gaps]
+            one, two = (torch.from_numpy(part[:, ~gaps] * weights) for part in (scaled, self.scaled))
+            out += torch.cdist(one, two, p=1.0).numpy()
         for c in np.flatnonzero(gaps):
-            out += _number_distance(scaled[:, c, None], self.scaled[None, :, c], 1.0)
+            out += self.number_weights[c] * _number_distance(scaled[:, c, None], self.scaled[None, :, c], 1.0)
         return out
 
     def mismatches(self, block: Coded) -> np.ndarray:
-        """Return how many categories differ ``(queries, rows)``, in float32."""
+        """Return how many categories differ ``(queries, rows)``, by weight, in float32."""
         import torch
 
-        differing = torch.full((len(block), len(self.rows)), float(self.narrow.sum()))
+        differing = torch.full((len(block), len(self.rows)), float(self.category_weights[self.narrow].sum()))
         if self.narrow.any():
-            differing -= self._indicators(block) @ self.indicators.T
+            weighted = self._indicators(block) * torch.from_numpy(self.indicator_weights)
+            differing -= weighted @ self.indicators.T
         out = differing.numpy()
         for c in np.flatnonzero(~self.narrow):
-            out += block.codes[:, c, None] != self.rows.codes[None, :, c]
+            out += self.category_weights[c] * (block.codes[:, c, None] != self.rows.codes[None, :, c])
         return out
