@@ -82,7 +82,7 @@ def repeat(result: Result) -> Any:
         ("Python", f"{result.environment.get('python')} on {result.environment.get('system')}"),
         ("Packages", packages),
         ("Seed", f"{result.parameters.get('seed')}"),
-        ("Shadow models", f"{result.parameters.get('shadows')}"),
+        *([("Shadow models", f"{result.parameters['shadows']}")] if "shadows" in result.parameters else []),
         ("Fingerprint of the records", result.target.fingerprint),
         ("Template", result.template),
         *[
