@@ -1,0 +1,380 @@
+"""What the report on a synthetic table says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from leakpro_nb.results import AttackResult, Interval, Result
+from leakpro_nb.risk.synthetic import UNTOLD, percent
+from leakpro_nb.story import base
+from leakpro_nb.story.base import as_html, count, markdown, table, table_html
+from leakpro_nb.words import plain, share
+
+if TYPE_CHECKING:
+    from leakpro_nb.audits.synthetic_data import Plan
+
+__all__ = [
+    "advice",
+    "beside_table",
+    "column_table",
+    "finish",
+    "group_table",
+    "meaning",
+    "membership_table",
+    "plan_of_attack",
+    "record_table",
+    "risk_table",
+    "summary",
+    "target_table",
+    "threat_table",
+]
+
+LISTED = 10
+"""Rows that a table shows; the result file has more."""
+
+KINDS = [
+    (
+        "Singling out",
+        "Conditions that hold for exactly one synthetic record (age at least 81 and city Lund) are tried on the real people: "
+        "do they isolate exactly one of them?",
+        "Giomi et al., PoPETs 2023",
+    ),
+    (
+        "Linkability",
+        "Two sources hold half of a record each. Does the nearest synthetic record of either half show that they belong together?",
+        "Giomi et al., PoPETs 2023",
+    ),
+    (
+        "Inference",
+        "All of a record is known but one secret. The nearest synthetic record, or a model that learnt from the synthetic table, "
+        "fills it in.",
+        "Giomi et al., PoPETs 2023",
+    ),
+    (
+        "Membership",
+        "How near is the synthetic table to a person, compared with how near other people are? Ten scores, each from the table "
+        "alone.",
+        "Chen et al., CCS 2020, to Ward et al. 2025",
+    ),
+]
+
+
+def summary(result: Result) -> Any:
+    """Return the answer in one minute: one sentence for each criterion, then what it rests on."""
+    verdict, any_finding = result.verdict, result.extras["any_finding"]
+    lines = [f"**{verdict.headline}.**", ""]
+    lines += [f"- {sentence}" for sentence in result.extras["criteria"].values()]
+    if verdict.level == "inconclusive":
+        lines.append(f"- **Why inconclusive:** {verdict.sentence}")
+    if result.target.non_members is not None:
+        lines.append(
+            f"- **All together:** {any_finding['found']} of {any_finding['of']} attacks found more than chance explains; the chance "
+            f"of even one false finding among them is at most {share(1 - result.parameters['confidence'])}."
+        )
+    subjects = plain(result.target.subjects)
+    others = (
+        f"{result.target.non_members:,} control {subjects} whom the generator never saw"
+        if result.target.non_members is not None
+        else f"no control {subjects}"
+    )
+    lines.append(
+        f"- **Based on** {result.target.members:,} {subjects} in the original, {result.extras['tables']['synthetic']:,} synthetic "
+        f"records and {others}."
+    )
+    failed = [check.title for check in result.checks if check.passed is False]
+    total = sum(check.passed is not None for check in result.checks)
+    doubts = f" Not passed: {' '.join(failed)} See *How sure we are*." if failed else ""
+    lines.append(f"- **Validity:** {total - len(failed)} of {total} checks passed.{doubts}")
+    return markdown("\n".join(lines))
+
+
+def threat_table(plan: Plan) -> Any:
+    """Return who attacks, as questions and answers."""
+    knows = ["of each person they ask about: " + (", ".join(plan.known) or "every column but the secret in question")]
+    if "population" in plan.threat.knowledge:
+        knows.append("records of other people of the kind")
+    rows = [
+        (question, "; ".join(knows) if question.startswith("What does the attacker know") else answer)
+        for question, answer in plan.threat.in_words()
+        if not question.startswith("What do they believe")
+    ]
+    return table(["Question", "Answer"], rows)
+
+
+def target_table(plan: Plan) -> Any:
+    """Return what is audited."""
+    release, tables, notes = plan.release, plan.tables, plan.notes
+    first, second = plan.links or ((), ())
+    rows = [
+        ("Name", release.name),
+        ("Original: the generator learnt from it", f"{len(tables.original):,} records"),
+        ("Synthetic: to be released", f"{len(tables.synthetic):,} records"),
+        ("Control: the generator never saw it", f"{len(tables.control):,} records" if tables.control else "none"),
+        (
+            "Reference: what the attacker holds",
+            f"{len(tables.reference):,} records, from {notes['reference']}"
+            if tables.reference and "reference" in notes
+            else "none",
+        ),
+        ("Columns", ", ".join(release.columns)),
+        ("Secrets", ", ".join(plan.secrets) if release.secrets else "every column, since none was named"),
+        ("Two sources, for linking", f"{', '.join(first)} / {', '.join(second)}"),
+        ("Synthetic records that equal a real one", share(notes["copies"])),
+    ]
+    if notes["left_out_columns"]:
+        rows.append(("Left out, not in all tables", ", ".join(notes["left_out_columns"])))
+    return table(["Item", "Value"], rows)
+
+
+def plan_of_attack(plan: Plan) -> Any:
+    """Return each kind of attack in one sentence, and who is attacked."""
+    attacked = f"{len(plan.tables.people):,} {plan.release.subjects} of the original"
+    if plan.tables.control is not None:
+        attacked += f" and {len(plan.tables.others):,} of the control table"
+    note = f"Linkability and inference were tried on {attacked}; singling out by up to {plan.queries:,} conditions of each kind on all."
+    return as_html(table_html(["Attack", "Idea", "Source"], KINDS) + f"<p>{note}</p>")
+
+
+def risk_table(result: Result) -> Any:
+    """Return right guesses about the original's people, about control people and at random, with the residual risk."""
+    rows, left_out = [], 0
+    for family in ("singling_out", "linkability", "inference"):
+        mine = [attack for attack in result.attacks if attack.family == family]
+        ran = sorted([a for a in mine if a.status == "ok"], key=_order) if family == "inference" else mine
+        left_out += max(0, len(ran) - LISTED)
+        rows += [_risk_row(attack) for attack in ran[:LISTED]]
+    heads = ["Attack", "Right, original", "Right, control", "Right, at random", "Residual risk, %", "p, adjusted"]
+    note = f"In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
+    if left_out:
+        note += (
+            f" Of the inference attacks, the {LISTED} whose range begins highest are shown; the result file has all."
+        )
+    if result.target.non_members is None:
+        note = f"No residual risk is shown: {UNTOLD}. " + note
+    return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
+
+
+def _order(attack: AttackResult) -> float:
+    risk, rate = attack.measure("risk"), attack.measure("rate")
+    return -risk.low if risk else 1.0 - (rate.value if rate else 0.0)
+
+
+def _risk_row(attack: AttackResult) -> tuple[str, ...]:
+    if attack.status != "ok":
+        return attack.title, f"{attack.status}: {attack.reason}", "", "", "", ""
+    rate, control, guess, risk = (attack.measure(name) for name in ("rate", "control_rate", "guess_rate", "risk"))
+    p = attack.parameters.get("p_value")
+    found = attack.parameters.get("found")
+    tried = f" of {found:,}" if found is not None else ""
+    return (
+        attack.title,
+        (share(rate.value) if rate else "") + tried,
+        share(control.value) if control else "not known",
+        share(guess.value) if guess else "",
+        _bare(risk) if risk else ("nothing to tell" if control else "not known"),
+        _p(p),
+    )
+
+
+def _bare(risk: Interval) -> str:
+    return f"{100 * risk.value:.1f} ({100 * risk.low:.1f} to {100 * risk.high:.1f})"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "under 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.995 else "1"
+
+
+def membership_table(result: Result) -> Any:
+    """Return the membership scores: AUC, and hits at few false alarms."""
+    rows: list[tuple[str, ...]] = []
+    for attack in sorted((a for a in result.attacks if a.family == "membership"), key=_by_auc):
+        auc = attack.measure("auc")
+        if attack.status != "ok" or auc is None:
+            rows.append((attack.title, f"{attack.status}: {attack.reason}", "", ""))
+            continue
+        hits = [
+            f"{share(p.tpr.value)} ({share(p.tpr.low)} to {share(p.tpr.high)})" if p.tpr else "not resolvable"
+            for p in attack.tpr_at_fpr
+        ]
+        rows.append((attack.title, base.interval(auc), *hits))
+    heads = ["Score", f"AUC ({base.level(result)} range)", "Hits at 1 % false alarms", "Hits at 10 % false alarms"]
+    return table(heads, rows)
+
+
+def _by_auc(attack: AttackResult) -> float:
+    auc = attack.measure("auc")
+    return -auc.value if auc else 0.0
+
+
+def column_table(result: Result) -> Any:
+    """Return which columns, and which pairs of columns, carry successful attacks."""
+    data = result.extras["columns"]
+    if "reason" in data:
+        return markdown(f"Not tested: {data['reason']}.")
+    limit = 1 - result.parameters["confidence"]
+    pairs = [
+        (f"{row['first']} with {row['second']}", _rates(row), _range(row), _p(row["p_value"]), _act(row, limit))
+        for row in data["pairs"][:LISTED]
+    ]
+    single = [
+        (row["column"], _rates(row), _range(row), _p(row["p_value"]), _fall(row)) for row in data["columns"][:LISTED]
+    ]
+    shown = sum(row["p_value"] < limit for row in data["pairs"])
+    lead = (
+        f"<p>{shown} of the {data['tried']} pairs of columns that were compared help to single out real people more often than "
+        "chance explains.</p>"
+        if shown
+        else f"<p>None of the {data['tried']} pairs of columns that were compared helps to single out real people more often than "
+        "chance explains.</p>"
+    )
+    heads = ["Right, original / control", "Residual risk, %", "p, adjusted"]
+    return as_html(
+        lead
+        + table_html(["Conditions on", *heads, "What to do"], pairs)
+        + table_html(["Conditions on", *heads, "Inference of the others without it"], single)
+    )
+
+
+def _rates(row: dict[str, Any]) -> str:
+    if row["risk"] is None:
+        return f"{row['queries']} tried"
+    return f"{share(row['rate'])} / {share(row['control'])} of {row['queries']:,}"
+
+
+def _range(row: dict[str, Any]) -> str:
+    return "" if row["risk"] is None else f"{100 * row['risk']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+
+
+def _act(row: dict[str, Any], limit: float) -> str:
+    return "do not publish together as they are" if row["p_value"] < limit else "nothing found"
+
+
+def _fall(row: dict[str, Any]) -> str:
+    if "fall" not in row:
+        return ""
+    if row["fall_low"] <= 0:
+        return "no sure change"
+    return f"falls by {100 * row['fall']:.1f} points"
+
+
+def group_table(result: Result) -> Any:
+    """Return the groups about whom most is inferred."""
+    found = result.extras["groups"]
+    if not found:
+        return markdown("Not tested: there are no control people, or no group has enough people.")
+    limit = 1 - result.parameters["confidence"]
+    above = [each for each in found if each["p_value"] < limit and each["low"] > 0]
+    rows = [
+        (
+            f"{each['column']}: {each['group']}", each["secret"], f"{each['people']:,} / {each['control_people']:,}",
+            f"{share(each['rate'])} / {share(each['control'])}", _range(each),
+        )
+        for each in (above or found)[:LISTED]
+    ]  # fmt: skip
+    lead = (
+        f"About {len(above)} of {len(found)} groups more is inferred than chance explains; the ranges hold jointly for all groups."
+        if above
+        else f"About none of {len(found)} groups more is inferred than chance explains; the ranges hold jointly for all groups."
+    )
+    heads = ["Group", "Secret", "People, original / control", "Right, original / control", "Residual risk, %"]
+    return as_html(f"<p>{lead}</p>{table_html(heads, rows)}")
+
+
+def record_table(result: Result) -> Any:
+    """Return the records that stand most alone, by row number."""
+    rows = [
+        (
+            f"{each['record']}", f"{each['alone']:.3f}", "an exact copy" if each["distance"] < 1e-9 else f"{each['distance']:.3f}",
+            f"{each['secrets_inferred']:.1f} of {each['secrets']}",
+            *([", ".join(f"{k}={v}" for k, v in each["values"].items())] if "values" in each else []),
+        )
+        for each in result.most_exposed[:LISTED]
+    ]  # fmt: skip
+    heads = [
+        "Record (row number, from 0)",
+        "Distance to its five nearest",
+        "Distance to the release",
+        "Secrets inferred rightly",
+    ]
+    return table(heads + (["Values"] if rows and len(rows[0]) > len(heads) else []), rows)
+
+
+def beside_table(result: Result) -> Any:
+    """Return the sanity checks and the quality, where they were computed."""
+    beside = result.extras["beside"]
+    if not beside:
+        return markdown("Neither was computed in this audit.")
+    parts = [
+        f"<p>{part['lead']}</p>{table_html(['Figure', 'Value', 'In words'], part['rows'])}" for part in beside.values()
+    ]
+    return as_html("".join(parts))
+
+
+def meaning(result: Result) -> Any:
+    """Return what the figures mean for the people in the original, and the rule behind the verdict."""
+    verdict, subjects = result.verdict, plain(result.target.subjects)
+    parts = [f"**{verdict.headline}.** {verdict.sentence}"]
+    parts.append(
+        "The three criteria are those by which the data protection authorities of the European Union tell anonymous from personal "
+        "data (Article 29 Working Party, Opinion 05/2014): singling out, linkability, inference. Whether data are personal is a "
+        "question of law, which this report helps to answer and does not decide."
+    )
+    if verdict.level in ("demonstrated", "limited") and "risk" in verdict.values:
+        parts.append(
+            f"A residual risk of {percent(verdict.values['risk'])} means: of 100 {subjects} about whom the guess would have been wrong "
+            f"had they not been in the original, about {100 * verdict.values['risk']:.0f} are guessed right because they were in it."
+        )
+    elif verdict.level == "not_found":
+        parts.append("Other attacks, other knowledge or more records could find more.")
+    not_run = [attack.title for attack in result.attacks if attack.status != "ok"]
+    if not_run:
+        parts.append(
+            f"Not run: {plain(', '.join(not_run[:6]))}{f' and {len(not_run) - 6} more' if len(not_run) > 6 else ''}."
+        )
+    parts.append(f"> **How the verdict is reached.** {verdict.rule}")
+    return markdown("\n\n".join(parts))
+
+
+def advice(result: Result) -> Any:
+    """Return what to do next, from the figures at hand."""
+    level, limit = result.verdict.level, 1 - result.parameters["confidence"]
+    steps = [f"**Mend first:** {check.sentence}" for check in result.checks if check.passed is False]
+    if result.target.non_members is None:
+        steps.append(
+            "**Set records apart before the generator learns,** at random, a tenth to a half of them, and audit again with them as "
+            "the control table."
+        )
+    if level in ("demonstrated", "limited"):
+        steps.append("**Do not release this table** to anyone who must not learn about the people in the original.")
+        pairs = [row for row in result.extras["columns"].get("pairs", []) if row["p_value"] < limit][:3]
+        steps += [
+            f"**Do not publish {plain(row['first'])} together with {plain(row['second'])}** as they are: {share(row['rate'])} of the "
+            f"conditions on both isolate a real person ({share(row['control'])} by chance). Drop one, or make it coarser."
+            for row in pairs
+        ]
+        steps += [
+            f"**Make the generator learn less of single {plain(result.target.subjects)}:** larger leaves or stronger regularisation, "
+            "fewer columns, fewer training rounds, more records; best, a generator with differential privacy. Then audit again.",
+        ]
+    elif level == "not_found":
+        steps += [
+            "**Keep this report** with the release, and repeat the audit for every new release: a second table from the same "
+            "original tells more than one.",
+            "**Do not read it as a proof of absence:** it holds for these attacks and this knowledge.",
+        ]
+    else:
+        steps.append(
+            "**Do not read this as an all-clear,** nor as an accusation. Nothing was shown in either direction."
+        )
+        if result.target.non_members is not None:
+            steps.append(
+                f"**Audit with more:** more control records, and more than {count(result.parameters['targets'], 'target')}."
+            )
+    return markdown("\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1)))
+
+
+def finish(result: Result) -> None:
+    """Put the answer at the top of the notebook, and the whole result where the report finds it."""
+    base.finish(result, summary(result))
