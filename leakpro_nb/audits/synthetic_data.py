@@ -24,6 +24,7 @@ from leakpro_nb.attacks.synthetic.linkability import link
 from leakpro_nb.attacks.synthetic.membership import SCORES, combined
 from leakpro_nb.attacks.synthetic.singling_out import single_out
 from leakpro_nb.audits import common, synthetic_checks, synthetic_exposure
+from leakpro_nb.audits.synthetic_beside import beside as synthetic_beside
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.releases import load_release
 from leakpro_nb.game.tables import Coded, SyntheticRelease
@@ -349,7 +350,7 @@ def attack(plan: Plan) -> Found:
         columns=synthetic_exposure.columns(plan),
         groups=synthetic_exposure.groups(plan, lines),
         records=synthetic_exposure.records(plan),
-        beside={},
+        beside=synthetic_beside(plan),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from leakpro_nb.attacks.synthetic.base import Attempts, Contest
 from leakpro_nb.attacks.synthetic.inference import infer_by_neighbour
 from leakpro_nb.attacks.synthetic.membership import dcr, vulnerability
-from leakpro_nb.attacks.synthetic.singling_out import single_out
+from leakpro_nb.attacks.synthetic.singling_out import Way, single_out
 from leakpro_nb.audits import exposure
 from leakpro_nb.measures.residual import Residual, holm, residual_risk
 
@@ -27,8 +27,10 @@ SWEEP_QUERIES, SWEEP_COLUMNS = 10_000, 3
 FEWEST_QUERIES = 30
 """Predicates on a pair of columns with which a rate says something."""
 
-LEFT_OUT = 500
-"""People attacked, of each table, when one column after the other is left out."""
+WAYS: tuple[Way, Way] = ("univariate", "multivariate")
+
+LEFT_OUT_PAIRS = 400_000_000
+"""Pairs of records that are compared when one column after the other is left out: tens of seconds."""
 
 SMALLEST_GROUP = 20
 """Groups with fewer people on either side are not shown: no figure about them would mean anything."""
@@ -46,20 +48,23 @@ LISTED = 20
 def columns(plan: Plan) -> dict[str, Any]:
     """Return how much each column, and each pair of them, has to do with successful attacks.
 
-    ``columns``: residual risk of predicates that use the column, and by how much the inference of the other columns
-    falls without it. ``pairs``: residual risk of predicates that use both columns. All p-values are adjusted (Holm).
+    ``columns``: residual risk of predicates on one value of the column, and by how much the inference of the other
+    columns falls without it. ``pairs``: residual risk of predicates that use both columns. All p-values are adjusted (Holm).
     """
     tables, names = plan.tables, list(plan.release.columns)
     if tables.control is None:
         return {"reason": "there are no control people to compare with"}
-    contest = single_out(
-        tables.original, tables.synthetic, tables.control, queries=SWEEP_QUERIES,
-        columns=min(SWEEP_COLUMNS, len(names)), seed=plan.seed + 1,
+    one, several = (
+        single_out(
+            tables.original, tables.synthetic, tables.control, way=way, queries=SWEEP_QUERIES,
+            columns=min(SWEEP_COLUMNS, len(names)), seed=plan.seed + 1,
+        )
+        for way in WAYS
     )  # fmt: skip
     falls = _without_each(plan)
-    single = [{"column": name, **_about(contest, [c]), **falls.get(name, {})} for c, name in enumerate(names)]
+    single = [{"column": name, **_about(one, [c]), **falls.get(name, {})} for c, name in enumerate(names)]
     pairs = [
-        {"first": names[a], "second": names[b], **_about(contest, [a, b])}
+        {"first": names[a], "second": names[b], **_about(several, [a, b])}
         for a, b in combinations(range(len(names)), 2)
     ]
     pairs = [each for each in pairs if each["queries"] >= FEWEST_QUERIES]
@@ -109,8 +114,9 @@ def _without_each(plan: Plan) -> dict[str, dict[str, float]]:
     tables, names = plan.tables, list(plan.release.columns)
     if plan.known or len(names) < 3 or tables.control is None:
         return {}
-    people = tables.original.take(_spread(tables.people, LEFT_OUT))
-    others = tables.control.take(_spread(tables.others, LEFT_OUT))
+    most = max(100, LEFT_OUT_PAIRS // (2 * len(tables.synthetic) * len(names)))
+    people = tables.original.take(_spread(tables.people, most))
+    others = tables.control.take(_spread(tables.others, most))
     with_all = [
         infer_by_neighbour(side, tables.synthetic, plan.secrets, tolerance=plan.tolerance) for side in (people, others)
     ]

@@ -19,8 +19,9 @@ COLUMNS = [
 def target() -> lp.SyntheticRelease:
     """Return the release with the real patients that it is judged against."""
     data = lp.datasets.support2()  # 9,105 patients
-    order = np.random.default_rng(0).permutation(len(data.frame))
-    original, control = (data.frame.iloc[order[part::3]][COLUMNS] for part in (0, 1))
+    frame = data.frame[COLUMNS].assign(age=data.frame["age"].round())  # whole years: an exact age is like a name
+    order = np.random.default_rng(0).permutation(len(frame))
+    original, control = (frame.iloc[order[part::3]] for part in (0, 1))
 
     # 5 patients at least in each leaf of the trees: a setting as it is often used. 1 copies patients, 50 betrays less.
     generator = CartGenerator(min_samples_leaf=5)

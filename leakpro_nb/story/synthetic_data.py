@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 from leakpro_nb.results import AttackResult, Interval, Result
@@ -22,6 +23,7 @@ __all__ = [
     "meaning",
     "membership_table",
     "plan_of_attack",
+    "quality_table",
     "record_table",
     "risk_table",
     "summary",
@@ -143,8 +145,8 @@ def risk_table(result: Result) -> Any:
         ran = sorted([a for a in mine if a.status == "ok"], key=_order) if family == "inference" else mine
         left_out += max(0, len(ran) - LISTED)
         rows += [_risk_row(attack) for attack in ran[:LISTED]]
-    heads = ["Attack", "Right, original", "Right, control", "Right, at random", "Residual risk, %", "p, adjusted"]
-    note = f"In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
+    heads = ["Attack", "Right: original / control", "At random", "Residual risk, %", "p, adjusted"]
+    note = f"*Right* are right guesses about {result.target.subjects} in the original and in the control table. In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
     if left_out:
         note += (
             f" Of the inference attacks, the {LISTED} whose range begins highest are shown; the result file has all."
@@ -161,17 +163,16 @@ def _order(attack: AttackResult) -> float:
 
 def _risk_row(attack: AttackResult) -> tuple[str, ...]:
     if attack.status != "ok":
-        return attack.title, f"{attack.status}: {attack.reason}", "", "", "", ""
+        return attack.title, f"{attack.status}: {attack.reason}", "", "", ""
     rate, control, guess, risk = (attack.measure(name) for name in ("rate", "control_rate", "guess_rate", "risk"))
     p = attack.parameters.get("p_value")
     found = attack.parameters.get("found")
     tried = f" of {found:,}" if found is not None else ""
     return (
         attack.title,
-        (share(rate.value) if rate else "") + tried,
-        share(control.value) if control else "not known",
+        f"{share(rate.value) if rate else ''} / {share(control.value) if control else 'not known'}{tried}",
         share(guess.value) if guess else "",
-        _bare(risk) if risk else ("nothing to tell" if control else "not known"),
+        _bare(risk) if risk else ("none to be had" if control else "not known"),
         _p(p),
     )
 
@@ -233,13 +234,14 @@ def column_table(result: Result) -> Any:
     return as_html(
         lead
         + table_html(["Conditions on", *heads, "What to do"], pairs)
-        + table_html(["Conditions on", *heads, "Inference of the others without it"], single)
+        + "<p>Single values that isolate a synthetic record, and what the secrets are worth to an attacker who does not know the "
+        "column:</p>" + table_html(["One value of", *heads, "Inference without it"], single)
     )
 
 
 def _rates(row: dict[str, Any]) -> str:
     if row["risk"] is None:
-        return f"{row['queries']} tried"
+        return f"{row['queries']} tried" if row["queries"] else "no such value"
     return f"{share(row['rate'])} / {share(row['control'])} of {row['queries']:,}"
 
 
@@ -274,9 +276,9 @@ def group_table(result: Result) -> Any:
         for each in (above or found)[:LISTED]
     ]  # fmt: skip
     lead = (
-        f"About {len(above)} of {len(found)} groups more is inferred than chance explains; the ranges hold jointly for all groups."
+        f"More is inferred about {len(above)} of {len(found)} groups than chance explains; the ranges hold jointly for all groups."
         if above
-        else f"About none of {len(found)} groups more is inferred than chance explains; the ranges hold jointly for all groups."
+        else f"More than chance explains is inferred about none of {len(found)} groups; the ranges hold jointly for all groups."
     )
     heads = ["Group", "Secret", "People, original / control", "Right, original / control", "Residual risk, %"]
     return as_html(f"<p>{lead}</p>{table_html(heads, rows)}")
@@ -303,13 +305,58 @@ def record_table(result: Result) -> Any:
 
 def beside_table(result: Result) -> Any:
     """Return the sanity checks and the quality, where they were computed."""
-    beside = result.extras["beside"]
-    if not beside:
-        return markdown("Neither was computed in this audit.")
-    parts = [
-        f"<p>{part['lead']}</p>{table_html(['Figure', 'Value', 'In words'], part['rows'])}" for part in beside.values()
-    ]
+    data = result.extras["beside"]
+    rows = [(row["title"], row["share"], _side(row["original"]), _side(row["control"])) for row in data["distances"]]
+    parts = [f"<p>{html.escape(data['warning'])}</p>", table_html(["Check", "Share of", "Original", "Control"], rows)]
+    if data["outliers"]:
+        row = data["outliers"]
+        told = [
+            (
+                f"{row['count']} outliers",
+                "closer to the release than other people are",
+                _side(row["original"]),
+                _side(row["control"]),
+            )
+        ]
+        parts.append(table_html(["Outliers", "Share that is", "Original", "Control"], told))
+    told = [
+        (row["secret"], share(row["original"]), "not known" if row["control"] is None else share(row["control"]), f"{row['loss']:.2f}")
+        for row in data["disclosure"]
+    ]  # fmt: skip
+    heads = ["Secret", "Given away, original", "Given away, control", "Anonymity loss"]
+    parts.append(table_html(heads, told))
+    parts.append(
+        "<p>Given away: the share of the synthetic records most alike to a person that have the person's secret (CAP). Anonymity loss "
+        "compares that with what the rest of the original tells: 0 and below is nothing, 1 everything; its author takes values below "
+        "0.5 to be acceptable.</p>"
+    )
     return as_html("".join(parts))
+
+
+def _side(found: dict[str, float] | None) -> str:
+    return (
+        "not known" if found is None else f"{share(found['value'])} ({share(found['low'])} to {share(found['high'])})"
+    )
+
+
+def quality_table(result: Result) -> Any:
+    """Return how well the table serves, beside what it betrays."""
+    measured = result.extras["beside"]["quality"]
+    if measured is None:
+        return markdown("Quality was not asked for (parameter `quality`).")
+    if measured["score"] is None:
+        return markdown(f"Quality: {measured['note']}.")
+    rows = [
+        ("Quality: columns and pairs of columns alike to the original's (0 to 1)", f"{measured['score']:.3f}"),
+        ("Validity: values that could stand in the original (0 to 1)", f"{measured['validity']:.3f}"),
+    ]
+    risk = result.verdict.values.get("risk")
+    if risk is not None:
+        rows.append(("Residual risk of the clearest attack", percent(risk)))
+    known = [row for row in measured["columns"] if row["shape"] is not None]
+    worst = sorted(known, key=lambda row: row["shape"])[:3]
+    rows.append(("Columns least alike", ", ".join(f"{row['column']} ({row['shape']:.2f})" for row in worst)))
+    return table(["Quality by SDMetrics, and risk", "Value"], rows)
 
 
 def meaning(result: Result) -> Any:
@@ -348,6 +395,12 @@ def advice(result: Result) -> Any:
         )
     if level in ("demonstrated", "limited"):
         steps.append("**Do not release this table** to anyone who must not learn about the people in the original.")
+        single = [row for row in result.extras["columns"].get("columns", []) if row["p_value"] < limit][:3]
+        steps += [
+            f"**Make {plain(row['column'])} coarser,** or drop it: {share(row['rate'])} of its rare or extreme values in the release "
+            f"isolate a real person ({share(row['control'])} by chance)."
+            for row in single
+        ]
         pairs = [row for row in result.extras["columns"].get("pairs", []) if row["p_value"] < limit][:3]
         steps += [
             f"**Do not publish {plain(row['first'])} together with {plain(row['second'])}** as they are: {share(row['rate'])} of the "
