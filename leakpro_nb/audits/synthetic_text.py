@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,10 @@ SHOWN = 20
 
 _HEAD = (
     "What",
-    "Different items in the synthetic texts",
-    "also in the original",
+    "Items found",
+    "in the original",
     "public",
-    "also in control texts",
+    "in control texts",
     "leaked",
     "Synthetic texts with a leak",
     "Original texts found again",
@@ -53,11 +54,22 @@ _KINDS = {
     "CRYPTO": "cryptocurrency address",
     "DATE_TIME": "date",
     "EMAIL_ADDRESS": "e-mail address",
+    "ES_NIE": "Spanish foreigner's number",
+    "ES_NIF": "Spanish identity number",
+    "FI_PERSONAL_IDENTITY_CODE": "Finnish identity code",
     "IBAN_CODE": "bank account",
-    "IP_ADDRESS": "IP address",
+    "IN_AADHAAR": "Indian identity number",
+    "IP_ADDRESS": "internet address",
+    "IT_FISCAL_CODE": "Italian tax code",
+    "KR_RRN": "Korean registration number",
     "LONG_NUMBER": "other number",
     "MAC_ADDRESS": "hardware address",
-    "PHONE_NUMBER": "telephone number",
+    "PHONE_NUMBER": "telephone or similar number",
+    "PL_PESEL": "Polish identity number",
+    "SE_PERSONNUMMER": "Swedish identity number",
+    "UK_NINO": "British insurance number",
+    "US_SSN": "US social security number",
+    "UUID": "record identifier",
 }
 
 
@@ -102,12 +114,7 @@ class Finding:
     @property
     def title(self) -> str:
         """The kind in plain words."""
-        if self.kind in _KINDS:
-            return _KINDS[self.kind]
-        country, _, rest = self.kind.partition("_")
-        if len(country) == 2 and self.kind.isupper() and rest:
-            return f"{country} {rest.replace('_', ' ').lower()}"
-        return self.kind.replace("_", " ")
+        return _title(self.kind)
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,15 @@ class TextScan:
                 f"(synthetic text {int(self.longest.argmax())})."
             )
         if len(self.leaks):
-            shown = [[plain(x) for x in row] for row in self.leaks.head(SHOWN).itertuples(index=False)]
+            shown = [
+                [
+                    f"{row.text}",
+                    plain(_title(row.kind)),
+                    plain(row.item),
+                    f"{row.original}" if row.original >= 0 else "–",
+                ]
+                for row in self.leaks.head(SHOWN).itertuples()
+            ]
             more = f" ({SHOWN} of {len(self.leaks):,} places)" if len(self.leaks) > SHOWN else ""
             parts += [f"Texts to look at{more}:", _markdown(["Synthetic text", "What", "Item", "Original text"], shown)]
         return "\n\n".join([*parts, *(plain(note) for note in self.notes)])
@@ -290,9 +305,9 @@ def scan(
 
     runs = {name: phrases(side, phrase) for name, side in sides.items()}
     fingerprints = {name: [set(run) for run in side] for name, side in runs.items()}
-    all_phrases = set().union(*fingerprints["synthetic"])
     source = set().union(*fingerprints["original"])
     elsewhere = set().union(*fingerprints.get("control", []))
+    all_phrases = set().union(*chain.from_iterable(fingerprints.values()))
     findings.append(_finding(VERBATIM, all_phrases, fingerprints, (source, elsewhere, set()), True, seed))
     longest = np.array([copied(run, source - elsewhere, phrase) for run in runs["synthetic"]], dtype=np.int64)
 
@@ -452,7 +467,12 @@ def _finding(
         if name != "control" or compare
     }
     tried = contest(of_kind["original"], of_kind["synthetic"], of_kind.get("control"), seed=seed)
-    risk = residual_risk(tried.attack.success, tried.control.success) if tried.control else None
+    attack, control = tried.attack, tried.control
+    risk = None
+    if control is not None:
+        risk = residual_risk(
+            attack.success, control.success, attack_record=attack.record, control_record=control.record
+        )
     return Finding(
         kind,
         found=len(here),
@@ -462,7 +482,7 @@ def _finding(
         leaked=len(leaked),
         texts=int(texts.sum()),
         share=rate(texts, record),
-        people=rate(tried.attack.success),
+        people=rate(attack.success, attack.record),
         control=risk.control if risk else None,
         risk=risk,
         p_value=risk.p_value if risk else None,
@@ -507,6 +527,10 @@ def _notes(sides: Mapping[str, Any], own: Mapping[str, Any], uncompared: set[str
             "not be compared with chance."
         )
     return tuple(notes)
+
+
+def _title(kind: str) -> str:
+    return _KINDS.get(kind, kind.replace("_", " "))
 
 
 def _row(finding: Finding) -> dict[str, Any]:

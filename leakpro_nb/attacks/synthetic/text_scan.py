@@ -58,6 +58,27 @@ _OWN = (
         (r"(?<![\w.,+-])(?=[A-Z-]*\d[A-Z-]*\d[A-Z-]*\d[A-Z-]*\d)[A-Z0-9-]{5,39}[A-Z0-9](?![\w-])",),
     ),
 )
+# Those of Presidio's recognisers that are sure of what they name: by a check digit and a form of its own. Most of the
+# others take any number of the right length for the passport of some country; LONG_NUMBER finds these numbers too.
+_SHIPPED = (
+    "CreditCard",
+    "Crypto",
+    "Date",
+    "EsNie",
+    "EsNif",
+    "FiPersonalIdentityCode",
+    "Iban",
+    "InAadhaar",
+    "Ip",
+    "ItFiscalCode",
+    "KrRrn",
+    "MacAddress",
+    "PlPesel",
+    "SePersonnummer",
+    "UkNino",
+    "UsSsn",
+    "Uuid",
+)
 _FEWEST = {"PHONE_NUMBER": 7}
 
 
@@ -79,8 +100,8 @@ def find(
         punctuation, so that names in languages without spaces are not found.
     patterns
         Whether what has a telling form is looked for: addresses of e-mail, numbers of telephones, accounts, cards and
-        computers, dates, national ids of some twenty countries, and any other word of at least 6 letters and digits,
-        4 of them digits. Needs the extra ``text``.
+        computers, dates, national ids of nine countries, and any other word of at least 6 letters and digits, 4 of
+        them digits. Needs the extra ``text``.
 
     Returns
     -------
@@ -205,8 +226,12 @@ def contest(
 
     def attempts(documents: Sequence[set[Any]], others: Sequence[set[Any]]) -> Attempts:
         common = set().union(*others)
-        hit = [bool((document & stands) - common) for document in documents]
-        return Attempts(np.array(hit, dtype=np.float64), np.arange(len(documents)))
+        telling = [frozenset(document - common) for document in documents]
+        hit = [not stands.isdisjoint(document) for document in telling]
+        # documents that hold the same stand or fall together
+        alike: dict[frozenset[Any], int] = {}
+        record = [alike.setdefault(document, len(alike)) if document else -1 for document in telling]
+        return Attempts(np.array(hit, dtype=np.float64), np.array(record, dtype=np.int64))
 
     if not control:
         return Contest(attempts(original, []))
@@ -326,7 +351,7 @@ def _patterns(recognisers: Sequence[Any], text: str) -> list[tuple[float, int, i
 
 @lru_cache(maxsize=1)
 def _recognisers() -> tuple[Any, ...]:
-    """Return Presidio's recognisers by pattern, of all countries, and our own; none of them asks a model or the net."""
+    """Return Presidio's recognisers by pattern, and our own; none of them asks a model or the net."""
     try:
         from presidio_analyzer import Pattern, PatternRecognizer
         from presidio_analyzer import predefined_recognizers as ready
@@ -338,19 +363,8 @@ def _recognisers() -> tuple[Any, ...]:
             """Take every domain: Presidio would ask the net for a list of them."""
             return True
 
-    def can_count(recogniser: Any) -> bool:
-        checks = type(recogniser).validate_result is not PatternRecognizer.validate_result
-        return checks or any(pattern.score >= CERTAINTY for pattern in recogniser.patterns)
-
-    # web addresses are no personal data by their form; number plates look like ordinary words ("72 in 2019"); the
-    # pattern of Indian tax numbers takes time with the square of a text's length, and LONG_NUMBER finds them too
-    left_out = re.compile(
-        "^(EmailRecognizer|UrlRecognizer|InPanRecognizer|.*LicensePlate.*|.*VehicleRegistration.*|DeKfz.*)$"
-    )
-    shipped = [getattr(ready, name) for name in sorted(ready.__all__) if not left_out.match(name)]
-    by_pattern = [made() for made in shipped if isinstance(made, type) and issubclass(made, PatternRecognizer)]
     own = [
         PatternRecognizer(supported_entity=kind, patterns=[Pattern(kind, pattern, score) for pattern in patterns])
         for kind, score, patterns in _OWN
     ]
-    return (Email(), *own, *(each for each in by_pattern if can_count(each)))
+    return (Email(), *own, *(getattr(ready, f"{name}Recognizer")() for name in _SHIPPED))
