@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["beside"]
 
-MOST_ROWS = 10_000
+MOST_ROWS = 5_000
 """Rows of the original and the control that are compared here; what stands here is no measure of risk."""
 
 MOST_SECRETS = 6

@@ -24,6 +24,9 @@ __all__ = ["columns", "groups", "records"]
 SWEEP_QUERIES, SWEEP_COLUMNS = 10_000, 3
 """Predicates, and conditions of each, by which columns and pairs of columns are compared."""
 
+FEWEST_VALUES = 10
+"""Values of a column that isolate a synthetic record, with which a rate says something."""
+
 FEWEST_QUERIES = 30
 """Predicates on a pair of columns with which a rate says something."""
 
@@ -48,8 +51,8 @@ LISTED = 20
 def columns(plan: Plan) -> dict[str, Any]:
     """Return how much each column, and each pair of them, has to do with successful attacks.
 
-    ``columns``: residual risk of predicates on one value of the column, and by how much the inference of the other
-    columns falls without it. ``pairs``: residual risk of predicates that use both columns. All p-values are adjusted (Holm).
+    ``columns``: residual risk of predicates on one value of the column. ``pairs``: residual risk of predicates that use
+    both columns. ``without``: by how much inference falls where the column is not known. P-values are adjusted (Holm).
     """
     tables, names = plan.tables, list(plan.release.columns)
     if tables.control is None:
@@ -62,7 +65,8 @@ def columns(plan: Plan) -> dict[str, Any]:
         for way in WAYS
     )  # fmt: skip
     falls = _without_each(plan)
-    single = [{"column": name, **_about(one, [c]), **falls.get(name, {})} for c, name in enumerate(names)]
+    single = [{"column": name, **_about(one, [c])} for c, name in enumerate(names)]
+    single = [each for each in single if each["queries"] >= FEWEST_VALUES]
     pairs = [
         {"first": names[a], "second": names[b], **_about(several, [a, b])}
         for a, b in combinations(range(len(names)), 2)
@@ -73,7 +77,7 @@ def columns(plan: Plan) -> dict[str, Any]:
             row["p_value"] = adjusted
     single.sort(key=lambda row: (row["p_value"], -(row["risk"] or -1.0)))
     pairs.sort(key=lambda row: (row["p_value"], -(row["risk"] or -1.0)))
-    return {"columns": single, "pairs": pairs[:LISTED], "tried": len(pairs)}
+    return {"columns": single, "pairs": pairs[:LISTED], "tried": len(pairs), "without": falls}
 
 
 def _about(contest: Contest, chosen: Sequence[int]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def risk_table(result: Result) -> Any:
         left_out += max(0, len(ran) - LISTED)
         rows += [_risk_row(attack) for attack in ran[:LISTED]]
     heads = ["Attack", "Right: original / control", "At random", "Residual risk, %", "p, adjusted"]
-    note = f"*Right* are right guesses about {result.target.subjects} in the original and in the control table. In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
+    note = f"Right: right guesses about {result.target.subjects} in the original and in the control table. In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
     if left_out:
         note += (
             f" Of the inference attacks, the {LISTED} whose range begins highest are shown; the result file has all."
@@ -217,10 +217,11 @@ def column_table(result: Result) -> Any:
     limit = 1 - result.parameters["confidence"]
     pairs = [
         (f"{row['first']} with {row['second']}", _rates(row), _range(row), _p(row["p_value"]), _act(row, limit))
-        for row in data["pairs"][:LISTED]
+        for row in data["pairs"][: LISTED if any(row["p_value"] < limit for row in data["pairs"]) else 5]
     ]
     single = [
-        (row["column"], _rates(row), _range(row), _p(row["p_value"]), _fall(row)) for row in data["columns"][:LISTED]
+        (row["column"], _rates(row), _range(row), _p(row["p_value"]), _coarser(row, limit))
+        for row in data["columns"][:LISTED]
     ]
     shown = sum(row["p_value"] < limit for row in data["pairs"])
     lead = (
@@ -234,8 +235,9 @@ def column_table(result: Result) -> Any:
     return as_html(
         lead
         + table_html(["Conditions on", *heads, "What to do"], pairs)
-        + "<p>Single values that isolate a synthetic record, and what the secrets are worth to an attacker who does not know the "
-        "column:</p>" + table_html(["One value of", *heads, "Inference without it"], single)
+        + ("<p>Single values that isolate a synthetic record:</p>" if single else "")
+        + (table_html(["One value of", *heads, "What to do"], single) if single else "")
+        + f"<p>{html.escape(_without(data['without']))}</p>"
     )
 
 
@@ -253,12 +255,19 @@ def _act(row: dict[str, Any], limit: float) -> str:
     return "do not publish together as they are" if row["p_value"] < limit else "nothing found"
 
 
-def _fall(row: dict[str, Any]) -> str:
-    if "fall" not in row:
+def _coarser(row: dict[str, Any], limit: float) -> str:
+    return "make it coarser, or drop it" if row["p_value"] < limit else "nothing found"
+
+
+def _without(falls: dict[str, dict[str, float]]) -> str:
+    """Return which columns an attacker needs for inference, in a sentence."""
+    if not falls:
         return ""
-    if row["fall_low"] <= 0:
-        return "no sure change"
-    return f"falls by {100 * row['fall']:.1f} points"
+    sure = sorted((name for name in falls if falls[name]["fall_low"] > 0), key=lambda name: -falls[name]["fall"])
+    if not sure:
+        return "No single column makes the inference of secrets surely harder when the attacker does not know it."
+    named = "; ".join(f"{name}, by {100 * falls[name]['fall']:.1f} points" for name in sure[:5])
+    return f"The lead of inference in the original falls when the attacker does not know a column: {named}."
 
 
 def group_table(result: Result) -> Any:
@@ -306,7 +315,7 @@ def record_table(result: Result) -> Any:
 def beside_table(result: Result) -> Any:
     """Return the sanity checks and the quality, where they were computed."""
     data = result.extras["beside"]
-    rows = [(row["title"], row["share"], _side(row["original"]), _side(row["control"])) for row in data["distances"]]
+    rows = [(row["title"], row["share"], _side(row["original"]), _fair(row)) for row in data["distances"]]
     parts = [f"<p>{html.escape(data['warning'])}</p>", table_html(["Check", "Share of", "Original", "Control"], rows)]
     if data["outliers"]:
         row = data["outliers"]
@@ -331,6 +340,10 @@ def beside_table(result: Result) -> Any:
         "0.5 to be acceptable.</p>"
     )
     return as_html("".join(parts))
+
+
+def _fair(row: dict[str, Any]) -> str:
+    return "50 % is fair" if row["name"] == "closer" else _side(row["control"])
 
 
 def _side(found: dict[str, float] | None) -> str:
