@@ -20,7 +20,7 @@ from leakpro_nb.game.tables import SyntheticRelease
 from leakpro_nb.measures.residual import Rate, Residual, holm, rate, residual_risk
 from leakpro_nb.words import plain, share
 
-__all__ = ["Finding", "TextScan", "scan", "scan_release", "text_columns"]
+__all__ = ["Finding", "TextScan", "in_a_sentence", "in_words", "scan", "scan_release", "text_columns"]
 
 Known = Any
 """Kind to values, or a DataFrame with a column per kind and a row per text."""
@@ -158,14 +158,16 @@ class TextScan:
         return pd.DataFrame([_row(finding) for finding in self.findings])
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the values themselves as plain JSON, undefined numbers as ``None``."""
+        """Return plain JSON: all figures, the first leaks as ``leaks`` has them, undefined numbers as ``None``."""
+        rows = [
+            {"text": int(row.text), "kind": row.kind, "item": row.item, "original": int(row.original)}
+            for row in self.leaks.head(SHOWN).itertuples()
+        ]
         return {
             "documents": self.documents,
             "findings": [_row(finding) for finding in self.findings],
-            "leaks": [
-                {"text": int(row.text), "kind": row.kind, "item": row.item, "original": int(row.original)}
-                for row in self.leaks.itertuples()
-            ],
+            "places": len(self.leaks),
+            "leaks": rows,
             "longest_copied_words": int(self.longest.max(initial=0)),
             "longest_copied_text": int(self.longest.argmax()) if self.longest.any() else None,
             "notes": list(self.notes),
@@ -174,58 +176,68 @@ class TextScan:
     @property
     def sentence(self) -> str:
         """The answer in words."""
-        head, n = self[HEADLINE], self.documents["synthetic"]
-        control = " and in no control text" if "control" in self.documents else ""
-        if not head.leaked:
-            return (
-                f"None of {n:,} synthetic texts holds personal data, as far as it was looked for, that stands in the "
-                f"original{control}."
-            )
-        text = (
-            f"{head.texts:,} of {n:,} synthetic texts ({_between(head.share)}) hold personal data that stands in "
-            f"the original{control}."
-        )
-        if head.risk is None or head.control is None:
-            return f"{text} Without a comparison with control people, how much of it is chance cannot be told."
-        text += (
-            f" Something is found again of {share(head.people.value)} of the original texts, and of "
-            f"{share(head.control.value)} of the control texts."
-        )
-        if np.isfinite(head.risk.value) and head.risk.low <= 0:
-            text += " The difference may be chance."
-        return text
+        return in_a_sentence(self.to_json())
 
     def _repr_markdown_(self) -> str:
-        rows = [
-            [
-                plain(f.title),
-                *(f"{count:,}" for count in (f.found, f.matched, f.public, f.common, f.leaked)),
-                f"{f.texts:,} ({_between(f.share)})",
-                share(f.people.value),
-                share(f.control.value) if f.control else "–",
-                _risk(f.risk),
-            ]
-            for f in self.findings
+        return in_words(self.to_json())
+
+
+def in_a_sentence(found: Mapping[str, Any]) -> str:
+    """Return the answer in words, from ``TextScan.to_json`` or ``scan_release``."""
+    head, documents = found["findings"][0], found["documents"]
+    control = " and in no control text" if "control" in documents else ""
+    if not head["leaked"]:
+        return (
+            f"None of {documents['synthetic']:,} synthetic texts holds personal data, as far as it was looked for, "
+            f"that stands in the original{control}."
+        )
+    text = (
+        f"{head['texts']:,} of {documents['synthetic']:,} synthetic texts ({_between(head['share'])}) hold personal "
+        f"data that stands in the original{control}."
+    )
+    if head["risk"] is None:
+        return f"{text} Without a comparison with control people, how much of it is chance cannot be told."
+    text += (
+        f" Something is found again of {share(head['people']['value'])} of the original texts, and of "
+        f"{share(head['control']['value'])} of the control texts."
+    )
+    if head["risk"]["low"] is None or head["risk"]["low"] <= 0:
+        text += " The difference may be chance."
+    return text
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """Return the answer, the table and the first texts to look at, from ``TextScan.to_json`` or ``scan_release``."""
+    rows = [
+        [
+            plain(finding["title"]),
+            *(f"{finding[count]:,}" for count in ("found", "matched", "public", "common", "leaked")),
+            f"{finding['texts']:,} ({_between(finding['share'])})",
+            share(finding["people"]["value"]),
+            share(finding["control"]["value"]) if finding["control"] else "–",
+            _risk(finding["risk"]),
         ]
-        parts = [plain(self.sentence), _markdown(_HEAD, rows)]
-        if self.longest.any():
-            parts.append(
-                f"The longest stretch copied word for word has {int(self.longest.max())} words "
-                f"(synthetic text {int(self.longest.argmax())})."
-            )
-        if len(self.leaks):
-            shown = [
-                [
-                    f"{row.text}",
-                    plain(_title(row.kind)),
-                    plain(row.item),
-                    f"{row.original}" if row.original >= 0 else "–",
-                ]
-                for row in self.leaks.head(SHOWN).itertuples()
+        for finding in found["findings"]
+    ]
+    parts = [plain(in_a_sentence(found)), _markdown(_HEAD, rows)]
+    if found["longest_copied_words"]:
+        parts.append(
+            f"The longest stretch copied word for word has {found['longest_copied_words']} words "
+            f"(synthetic text {found['longest_copied_text']})."
+        )
+    if found["leaks"]:
+        shown = [
+            [
+                f"{leak['text']}",
+                plain(_title(leak["kind"])),
+                plain(leak["item"]),
+                f"{leak['original']}" if leak["original"] >= 0 else "–",
             ]
-            more = f" ({SHOWN} of {len(self.leaks):,} places)" if len(self.leaks) > SHOWN else ""
-            parts += [f"Texts to look at{more}:", _markdown(["Synthetic text", "What", "Item", "Original text"], shown)]
-        return "\n\n".join([*parts, *(plain(note) for note in self.notes)])
+            for leak in found["leaks"]
+        ]
+        more = f" ({len(shown)} of {found['places']:,} places)" if len(shown) < found["places"] else ""
+        parts += [f"Texts to look at{more}:", _markdown(["Synthetic text", "What", "Item", "Original text"], shown)]
+    return "\n\n".join([*parts, *(plain(note) for note in found["notes"])])
 
 
 def scan(
@@ -553,14 +565,14 @@ def _numbers(figure: Rate | Residual) -> dict[str, float | None]:
     }
 
 
-def _between(figure: Rate) -> str:
-    return f"{share(figure.value)}, likely {share(figure.low)} to {share(figure.high)}"
+def _between(figure: Mapping[str, float]) -> str:
+    return f"{share(figure['value'])}, likely {share(figure['low'])} to {share(figure['high'])}"
 
 
-def _risk(risk: Residual | None) -> str:
-    if risk is None or not np.isfinite(risk.value):
+def _risk(risk: Mapping[str, float | None] | None) -> str:
+    if risk is None or any(risk[name] is None for name in ("value", "low", "high")):
         return "–"
-    return f"{100 * risk.value:.1f} % ({100 * risk.low:.1f} to {100 * risk.high:.1f} %)"
+    return "{:.1f} % ({:.1f} to {:.1f} %)".format(*(100 * float(risk[name] or 0) for name in ("value", "low", "high")))
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

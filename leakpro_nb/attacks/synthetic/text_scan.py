@@ -42,20 +42,25 @@ _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "
 _MONTHS = {month: str(i) for i, month in enumerate(_MONTH_NAMES, 1)}
 _TELLING = re.compile(r"[\d@]")
 _MONTH = rf"(?:{'|'.join(_MONTHS)})[a-z]*"
+_ALONE = r"(?<![\w.,:+/-])(?<!\d )(?<!\) )"
+_DIALLED = r"\d{1,3}(?:[ ./-]?\(?\d{1,4}\)?){2,6}(?!\w)"
 _OWN = (
     # Presidio's own recogniser of telephone numbers takes countries one by one, most of the time, and "120/80" for one
-    ("PHONE_NUMBER", 1.0, (r"(?<![\w.,+])(?:\+|00)\d{1,3}(?:[ ./-]?\(?\d{1,4}\)?){2,6}(?!\w)",)),
+    ("PHONE_NUMBER", 1.0, (rf"{_ALONE}\+{_DIALLED}",)),
     (
         "PHONE_NUMBER",
         CERTAINTY,
-        (r"(?<![\w.,+])\(?0?\d{2,3}\)?[ ./-]{1,2}\d{2,4}(?:[ ./-]?\d{2,4}){1,4}(?!\w)",),
+        (
+            rf"{_ALONE}00(?=[1-9]){_DIALLED}",
+            rf"{_ALONE}\(?0?\d{{2,3}}\)?[ ./-]{{1,2}}\d{{2,4}}(?:[ ./-]?\d{{2,4}}){{1,4}}(?!\w)",
+        ),
     ),
     ("DATE_TIME", 0.6, (rf"\b\d{{1,2}}(?:st|nd|rd|th)?\.? (?:of )?{_MONTH}\.?,? \d{{4}}\b",)),
     ("DATE_TIME", 0.6, (rf"\b{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}\b",)),
     (
         "LONG_NUMBER",
         CERTAINTY,
-        (r"(?<![\w.,+-])(?=[A-Z-]*\d[A-Z-]*\d[A-Z-]*\d[A-Z-]*\d)[A-Z0-9-]{5,39}[A-Z0-9](?![\w-])",),
+        (r"(?<![\w.,:+/-])(?=(?:[A-Z-]*\d){5})[A-Z0-9-]{5,39}[A-Z0-9](?![\w-])",),
     ),
 )
 # Those of Presidio's recognisers that are sure of what they name: by a check digit and a form of its own. Most of the
@@ -100,7 +105,7 @@ def find(
         punctuation, so that names in languages without spaces are not found.
     patterns
         Whether what has a telling form is looked for: addresses of e-mail, numbers of telephones, accounts, cards and
-        computers, dates, national ids of nine countries, and any other word of at least 6 letters and digits, 4 of
+        computers, dates, national ids of nine countries, and any other word of at least 6 letters and digits, 5 of
         them digits. Needs the extra ``text``.
 
     Returns
