@@ -429,7 +429,7 @@ def _lists(field: str, known: Any) -> dict[str, list[Any]]:
     lists = {}
     for kind, values in known.items():
         if isinstance(values, (str, bytes)):
-            raise InputError(f"{field}[{kind!r}]", values, "give a list of values, not one text")
+            raise InputError(f"{field}[{kind!r}]", "one text", "give a list of values")
         each = list(values)
         lists[str(kind)] = [
             value for value, gap in zip(each, pd.isna(np.array(each, dtype=object)), strict=True) if not gap

@@ -257,7 +257,7 @@ def _cleaned(texts: Sequence[Any]) -> Iterator[str]:
     import pandas as pd
 
     if isinstance(texts, (str, bytes)):
-        raise InputError("texts", texts, "give a list of texts, one per document")
+        raise InputError("texts", "one text", "give a list of texts, one per document")
     for i, text in enumerate(texts):
         if isinstance(text, str):
             yield _MARKUP.sub(lambda found: " " * len(found[0]), text)

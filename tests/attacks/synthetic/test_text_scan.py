@@ -295,7 +295,7 @@ def test_a_table_of_known_values_says_whose_they_are():
     [
         {"original_texts": []},
         {"synthetic_texts": []},
-        {"original_texts": "one text"},
+        {"original_texts": "Anna Berg"},
         {"synthetic_texts": [3]},
         {"known": {"name": "Anna"}},
         {"known": ["Anna"]},
@@ -305,8 +305,9 @@ def test_a_table_of_known_values_says_whose_they_are():
     ],
 )
 def test_bad_input_is_named(wrong):
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as error:
         scan(**{"original_texts": ["a"], "synthetic_texts": ["b"], "patterns": False, **wrong})
+    assert "Anna" not in str(error.value)
 
 
 def test_missing_extra_says_how_to_get_it(monkeypatch):
@@ -367,6 +368,20 @@ def test_copied_items_are_read_as_what_they_are(offline):
     assert head.texts == 30
     assert head.risk.low <= 0.3 <= head.risk.high
     assert head.control.value == 0
+
+
+@presidio
+def test_known_columns_meet_what_is_found_by_its_form(offline):
+    known = pd.DataFrame({"phone": ["070-123 45 67"], "mail": ["Anna@x.example"], "date of birth": ["1985-03-12"]})
+    written = [
+        "Call +46 70 123 45 67.",
+        "<a href='mailto:anna@x.example'>",
+        "Born 12 March 1985.",
+        "Born 13 March 1985.",
+    ]
+    result = scan(["Nothing here."], written, known=known)
+    assert result.leaks["text"].tolist() == [0, 1, 2]
+    assert result[HEADLINE].people.value == 1
 
 
 @presidio
