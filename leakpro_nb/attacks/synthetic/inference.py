@@ -12,7 +12,16 @@ from leakpro_nb.attacks.synthetic.neighbours import near_pairs
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.tables import Coded, Column
 
-__all__ = ["TOLERANCE", "features", "infer", "infer_by_neighbour", "infer_by_predictor", "right", "right_by_chance"]
+__all__ = [
+    "TOLERANCE",
+    "features",
+    "filled",
+    "infer",
+    "infer_by_neighbour",
+    "infer_by_predictor",
+    "right",
+    "right_by_chance",
+]
 
 TOLERANCE = 0.05
 """A guess of a number counts as right within this share of the true value, as in the published attack."""
@@ -148,7 +157,7 @@ def infer_by_predictor(
     if len(np.unique(answers[usable])) < 2:
         guesses = np.full(len(targets), answers[usable][0] if usable.any() else np.nan)
         return right(column, guesses, targets.values(secret), tolerance)
-    X, Z = features(synthetic.select(columns)), features(targets.select(columns))
+    X, Z = filled(features(synthetic.select(columns))), features(targets.select(columns))
     if predictor == "boosting":
         model = _boosting(column, synthetic.select(columns))
     else:
@@ -170,6 +179,11 @@ def _boosting(column: Column, known: Coded) -> Any:
 def features(table: Coded) -> np.ndarray:
     """Return numbers and codes as one matrix ``(n, columns)`` float64 for scikit-learn, NaN where missing."""
     return np.column_stack([table.numbers, np.where(table.codes < 0, np.nan, table.codes)])
+
+
+def filled(matrix: np.ndarray, fewest: int = 1) -> np.ndarray:
+    """Return a matrix ``(n, columns)`` in which columns with fewer than ``fewest`` values are 0: trees cannot cut nothing."""
+    return np.where((~np.isnan(matrix)).sum(axis=0) < fewest, 0.0, matrix)
 
 
 def right(column: Column, guess: np.ndarray, truth: np.ndarray, tolerance: float = TOLERANCE) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import norm, rankdata
 
-from leakpro_nb.attacks.synthetic.inference import MOST_CODES, features
+from leakpro_nb.attacks.synthetic.inference import MOST_CODES, features, filled
 from leakpro_nb.attacks.synthetic.neighbours import (
     distance_blocks,
     near_pairs,
@@ -154,7 +154,7 @@ def classifier(targets: Coded, synthetic: Coded, reference: Coded) -> np.ndarray
 
     few = [False] * len(synthetic.number_columns)
     few += [len(column.categories) < MOST_CODES for column in synthetic.category_columns]
-    rows = np.concatenate([features(synthetic), features(reference)])
+    rows = filled(np.concatenate([features(synthetic), features(reference)]))
     label = np.r_[np.ones(len(synthetic)), np.zeros(len(reference))]
     # a larger synthetic table must not make everybody look synthetic
     weight = np.r_[np.full(len(synthetic), 1 / len(synthetic)), np.full(len(reference), 1 / len(reference))]
