@@ -55,6 +55,9 @@ MOST_CLASSES = 20
 MOST_TRAINING = 10_000
 """Synthetic rows from which a model learns, and reference rows that the attacker uses; more change little."""
 
+FEW_TWINS = 0.01
+"""Share of repeated rows below which taking them out of the control table changes nothing that matters."""
+
 TWINS_LEVEL = 0.999
 """Confidence with which control rows must repeat the original's more often than its own rows do to be taken out."""
 
@@ -317,7 +320,7 @@ def _in(rows: Coded, table: Coded) -> np.ndarray:
 
 
 def _apart(real: Coded, other: Coded) -> tuple[Coded, dict[str, Any]]:
-    """Return ``other`` without rows of ``real``, if it repeats them more often than ``real`` repeats its own.
+    """Return ``other`` without rows of ``real``, unless these are as common as repeated rows within ``real`` are.
 
     In a table of few columns different people have equal records. Taking out those would leave the others with the
     unusual people only, on whom every attack does worse.
@@ -326,7 +329,8 @@ def _apart(real: Coded, other: Coded) -> tuple[Coded, dict[str, Any]]:
     repeated = np.isin(_keys(other), keys)
     _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
     natural = rate((counts[place] > 1).astype(float), place, level=2 * TWINS_LEVEL - 1)
-    drop = bool(repeated.mean() > natural.high) if len(other) else False
+    found = float(repeated.mean()) if len(other) else 0.0
+    drop = found > 0 and (found > natural.high + 1e-9 or natural.value < FEW_TWINS)
     note = {"rows": int(repeated.sum()), "of": len(other), "natural": natural.value, "dropped": drop}
     return (other.take(np.flatnonzero(~repeated)) if drop else other), note
 
