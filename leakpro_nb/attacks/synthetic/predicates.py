@@ -15,7 +15,7 @@ import numpy as np
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.tables import Coded
 
-__all__ = ["Counts", "Predicates", "Ranked", "rank", "written"]
+__all__ = ["Counts", "Predicates", "Ranked", "packed", "popcount", "rank", "written"]
 
 BLOCK_BYTES = 64_000_000
 """Size of the bit strings that are held at once."""
@@ -97,7 +97,7 @@ class Ranked:
         for first in range(0, len(predicates), step):
             part = slice(first, first + step)
             bits = self._satisfy(indexes, predicates.column[part], predicates.low[part], predicates.high[part])
-            total[part] = _popcount(bits)
+            total[part] = popcount(bits)
             single = np.flatnonzero(total[part] == 1)
             word = (bits[single] != 0).argmax(axis=1)
             only[first + single] = 64 * word + np.log2(bits[single, word].astype(np.float64)).astype(int)
@@ -159,7 +159,14 @@ def _set_bits(bits: np.ndarray, which: np.ndarray, row: np.ndarray) -> None:
 _BITS_OF_BYTE = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 
 
-def _popcount(bits: np.ndarray) -> np.ndarray:
+def packed(chosen: np.ndarray) -> np.ndarray:
+    """Return ``chosen (m, n)`` bool as bits ``(m, words)``."""
+    padded = np.zeros((len(chosen), -(-chosen.shape[1] // 64) * 64), dtype=bool)
+    padded[:, : chosen.shape[1]] = chosen
+    return np.packbits(padded, axis=1).view(np.uint64)
+
+
+def popcount(bits: np.ndarray) -> np.ndarray:
     """Return the number of ones in each row of ``bits (Q, words)``."""
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
