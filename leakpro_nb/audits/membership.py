@@ -56,14 +56,17 @@ __all__ = [
 
 QUESTION = "Can an attacker tell whose records were used to train this model?"
 
-SCORE_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia", "combined")
-"""By default with confidence scores: one without shadow models, two with few assumptions in both modes, the strongest.
+SCORE_ATTACKS = ("population", "lira_offline", "lira", "rmia_offline", "rmia", "combined", "trajectory")
+"""By default with confidence scores: one without shadow models, two with few assumptions in both modes, the two strongest.
 
 Few, since the bounds of the verdict hold jointly: every attack that repeats another widens them.
 """
 
 LABEL_ATTACKS = ("gap", "augmentation", "boundary")
-"""By default where only the answer is shown. On the demonstration YOQO and OSLO take longer and find no more."""
+"""By default where only the answer is shown, for an attacker without shadow models."""
+
+LABEL_ATTACKS_WITH_SHADOWS = ("gap", "augmentation_calibrated", "trajectory")
+"""The same with shadow models. On the demonstration YOQO and OSLO take longer and find less."""
 
 WHITE_BOX_ATTACKS = ("gradient_norm", "activation_gradient")
 """On top of the others where the model itself is in the attacker's hands."""
@@ -138,7 +141,9 @@ def default_attacks(threat: ThreatModel) -> tuple[str, ...]:
     two exceptions: attacks by scores where only labels are shown, and attacks that learn from known members where
     nobody is known, are none of this attacker's.
     """
-    names: tuple[str, ...] = LABEL_ATTACKS if threat.access == "labels" else SCORE_ATTACKS
+    names: tuple[str, ...] = SCORE_ATTACKS
+    if threat.access == "labels":
+        names = LABEL_ATTACKS_WITH_SHADOWS if "recipe" in threat.knowledge else LABEL_ATTACKS
     if threat.access == "white_box":
         names += WHITE_BOX_ATTACKS
     made = {name: create(name) for name in names if name in available()}

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from leakpro_nb.attacks import Attack, NotApplicable
+from leakpro_nb.errors import AccessDenied
 from leakpro_nb.game.records import as_features
 from leakpro_nb.game.target import Target
 from leakpro_nb.game.views import View
@@ -141,7 +142,7 @@ def null_audit(view: View, attacks: Mapping[str, Attack], outcomes: Mapping[str,
     for name, outcome in outcomes.items():
         try:
             scores = null_scores(view, _as_run(attacks[name], outcome))
-        except NotApplicable:
+        except (NotApplicable, AccessDenied):
             continue
         known = ~np.isnan(scores)
         auc, low, high = auc_interval(scores[known], member[known], level)

@@ -181,7 +181,9 @@ def encode(*frames: Any) -> list[Coded]:
                 store.append(each)
         else:
             text = [part.astype(object).where(part.notna(), None) for part in parts]
-            flat, categories = pd.factorize(pd.concat(text, ignore_index=True).map(_key), sort=True, use_na_sentinel=True)
+            flat, categories = pd.factorize(
+                pd.concat(text, ignore_index=True).map(_key), sort=True, use_na_sentinel=True
+            )
             columns.append(Column(str(name), kind, tuple(categories)))
             ends = np.cumsum([len(part) for part in parts])[:-1]
             for store, each in zip(codes, np.split(flat.astype(np.int32), ends), strict=True):

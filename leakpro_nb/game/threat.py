@@ -196,11 +196,10 @@ class ThreatModel(BaseModel):
             ("What does the attacker see?", (ACCESS_IN_WORDS | TABLE_IN_WORDS)[self.access]),
             ("What does the attacker know already?", knows),
             ("What do they want?", GOAL_IN_WORDS[self.goal]),
-            (
-                "What do they believe before the attack?",
-                f"that the record of a person in question was used, with probability {share(self.prior)}",
-            ),
         ]
+        if self.goal in ("membership", "range_membership"):
+            belief = f"that the record of a person in question was used, with probability {share(self.prior)}"
+            rows.append(("What do they believe before the attack?", belief))
         if self.release == "open_weights" and self.access != "white_box":
             rows.append(("Beware", "whoever holds the model file sees more than this attacker: set access: white_box"))
         return [*rows, ("Note", self.note)] if self.note else rows

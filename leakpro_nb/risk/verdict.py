@@ -89,7 +89,7 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
     """
     levels = levels or load_levels()
     rule = (
-        f"At a false-positive rate of at most {share(fpr)} (for an attack that only says yes or no: at its own) and a prior of {share(prior)}, an accusation raises the attacker's "
+        f"At a false-positive rate of at most {share(fpr)} (for an attack whose scores are too coarse for that, such as yes or no: at its own) and a prior of {share(prior)}, an accusation raises the attacker's "
         f"belief by the gain G = (precision - prior) / (1 - prior). Inconclusive, whatever the figures: one of the checks on "
         f"whether the groups differ by themselves, whether the attacks invent leakage, and whether the shadow models know the "
         f"truth has failed. Demonstrated: the lower confidence bound of G is above {levels.limited}; limited: above "
