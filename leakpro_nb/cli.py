@@ -132,9 +132,7 @@ def demo(template: str, out: Path, parameters: tuple[tuple[str, str], ...], quie
         own = files("leakpro_nb.demo") / f"{name}.py"  # where the question needs a model made for it
         with as_file(own if own.is_file() else files("leakpro_nb.demo") / "target.py") as source:
             shutil.copyfile(source, target)
-    click.echo(
-        f"The model under audit is described in {target}: a network that predicts the length of a hospital stay."
-    )
+    click.echo(f"What is audited is described in {target}: change it, and audit it again.")
     _tell(run(target, template=template, out=out, progress=not quiet, **options))
 
 
