@@ -99,7 +99,7 @@ def ladder(result: Result) -> Picture | None:
     held = sum(rung["low"] <= rung["true"] <= rung["high"] for rung in rungs)
     reading = (
         "*How to read it: here the release was replaced by tables of which a known share is copied. Inference should read that "
-        f"share; {held} of {len(rungs)} ranges hold it. Singling out and linkability have to rise with it, but not to the same height.*"
+        f"share; {held} of {len(rungs)} ranges hold it. Singling out and linkability have to rise with it, but need not keep to the line.*"
     )
     return Picture(draw_ladder(rungs), f"{alt}.", reading)
 
@@ -157,6 +157,8 @@ def secrets(result: Result) -> Picture | None:
             + ": there the release betrays the people in the original."
             if clear
             else "The bars of no secret lie apart."
+            if any(theirs is not None for _, _, theirs, _ in rows)
+            else "There are no control people to compare with, so this is both together."
         )
         + f"{left_out}*"
     )

@@ -152,7 +152,8 @@ def synthetic_verdict(
     if not control:
         return _inconclusive(
             "there are no control people",
-            f"Without records that the generator never saw, no figure can be put down to the release: {UNTOLD}.",
+            "This audit has no records that the generator never saw. Without them it "
+            f"{UNTOLD.partition('it ')[2]}. Its figures are those of the release and of the population together.",
             rule,
         )
     if failed_gates:

@@ -152,7 +152,10 @@ def risk_table(result: Result) -> Any:
             f" Of the inference attacks, the {LISTED} whose range begins highest are shown; the result file has all."
         )
     if result.target.non_members is None:
-        note = f"No residual risk is shown: {UNTOLD}. " + note
+        note = (
+            f"No residual risk is shown: {UNTOLD}. Right: right guesses about {result.target.subjects} in the original; of the "
+            f"inference attacks, up to {LISTED} are shown."
+        )
     return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
 
 
@@ -189,8 +192,11 @@ def _p(value: float | None) -> str:
 
 def membership_table(result: Result) -> Any:
     """Return the membership scores: AUC, and hits at few false alarms."""
+    scores = [attack for attack in result.attacks if attack.family == "membership"]
+    if not any(attack.status == "ok" for attack in scores):
+        return markdown(f"Not tested: {scores[0].reason}.")
     rows: list[tuple[str, ...]] = []
-    for attack in sorted((a for a in result.attacks if a.family == "membership"), key=_by_auc):
+    for attack in sorted(scores, key=_by_auc):
         auc = attack.measure("auc")
         if attack.status != "ok" or auc is None:
             rows.append((attack.title, f"{attack.status}: {attack.reason}", "", ""))
@@ -329,7 +335,7 @@ def beside_table(result: Result) -> Any:
         ]
         parts.append(table_html(["Outliers", "Share that is", "Original", "Control"], told))
     told = [
-        (row["secret"], share(row["original"]), "not known" if row["control"] is None else share(row["control"]), f"{row['loss']:.2f}")
+        (row["secret"], share(row["original"]), "not known" if row["control"] is None else share(row["control"]), _loss(row["loss"]))
         for row in data["disclosure"]
     ]  # fmt: skip
     heads = ["Secret", "Given away, original", "Given away, control", "Anonymity loss"]
@@ -340,6 +346,10 @@ def beside_table(result: Result) -> Any:
         "0.5 to be acceptable.</p>"
     )
     return as_html("".join(parts))
+
+
+def _loss(value: float) -> str:
+    return f"{value:.2f}" if value > 0 else "0 or below"
 
 
 def _fair(row: dict[str, Any]) -> str:
@@ -383,8 +393,8 @@ def meaning(result: Result) -> Any:
     )
     if verdict.level in ("demonstrated", "limited") and "risk" in verdict.values:
         parts.append(
-            f"A residual risk of {percent(verdict.values['risk'])} means: of 100 {subjects} about whom the guess would have been wrong "
-            f"had they not been in the original, about {100 * verdict.values['risk']:.0f} are guessed right because they were in it."
+            f"A residual risk of {percent(verdict.values['risk'])} means: of 100 such guesses that would be wrong about other {subjects}, "
+            f"about {100 * verdict.values['risk']:.0f} are right about those whose records were in the original."
         )
     elif verdict.level == "not_found":
         parts.append("Other attacks, other knowledge or more records could find more.")
