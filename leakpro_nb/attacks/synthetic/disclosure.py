@@ -42,7 +42,8 @@ class Cap:
         (n,) share of the synthetic records with the target's known values that also have its secret (CAP); NaN where
         no synthetic record has these known values.
     nearest
-        (n,) the same among the synthetic records that differ in the fewest known columns (GCAP); never NaN.
+        (n,) the same among the synthetic records that differ in the fewest known columns (GCAP); NaN
+        only where it was not asked for.
     """
 
     exact: np.ndarray
@@ -73,6 +74,7 @@ def disclosure(
     *,
     secrets: Sequence[str] = (),
     known: Sequence[str] = (),
+    generalised: bool = True,
 ) -> dict[str, Disclosure]:
     """Return, for each secret, how surely the matching synthetic records give it away.
 
@@ -87,24 +89,35 @@ def disclosure(
         Columns to give away; all by default.
     known
         Columns that the attacker knows of a person; by default all but the secret.
+    generalised
+        Whether to look for the nearest records where none matches, which costs a pass over all distances.
     """
     has_control = control is not None and len(control) > 0
     return {
         each: Disclosure(
-            attribution(original, synthetic, each, known, bins_of=original),
-            attribution(control, synthetic, each, known, bins_of=original) if has_control and control else None,
+            attribution(original, synthetic, each, known, bins_of=original, generalised=generalised),
+            attribution(control, synthetic, each, known, bins_of=original, generalised=generalised)
+            if has_control and control
+            else None,
         )
         for each in list(secrets) or list(original.names)
     }
 
 
 def attribution(
-    targets: Coded, synthetic: Coded, secret: str, known: Sequence[str] = (), *, bins_of: Coded | None = None
+    targets: Coded,
+    synthetic: Coded,
+    secret: str,
+    known: Sequence[str] = (),
+    *,
+    bins_of: Coded | None = None,
+    generalised: bool = True,
 ) -> Cap:
     """Return the correct attribution probability of every target.
 
     Numbers, among the known columns and as secret, are cut into ``BINS`` equal parts of their range in ``bins_of``
-    (default: the targets); the outer bins are open. A missing value is a value of its own.
+    (default: the targets); the outer bins are open. A missing value is a value of its own. ``generalised`` as in
+    ``disclosure``.
 
     Raises
     ------
@@ -124,7 +137,7 @@ def attribution(
     exact = np.divide(right, rows, out=np.full(len(targets), np.nan), where=rows > 0)
     nearest = exact.copy()
     lost = np.flatnonzero(rows == 0)
-    if len(lost):
+    if len(lost) and generalised:
         nearest[lost] = _among_nearest(
             np.stack(ours, axis=1)[lost], our_secret[lost], np.stack(theirs, axis=1), their_key, table
         )

@@ -56,6 +56,7 @@ def test_attribution_is_that_of_brute_force(secret):
     found = attribution(o, s, secret)
     np.testing.assert_allclose(found.exact, exact, atol=1e-12)
     np.testing.assert_allclose(found.nearest, nearest, atol=1e-12)
+    np.testing.assert_array_equal(attribution(o, s, secret, generalised=False).nearest, found.exact)
     assert 0 < found.matched.mean() < 1
     np.testing.assert_array_equal(found.zero, np.where(np.isnan(exact), 0, exact))
 

@@ -8,6 +8,7 @@ import pytest
 
 from leakpro_nb.attacks.base import NotApplicable
 from leakpro_nb.attacks.synthetic import shadow
+from leakpro_nb.attacks.synthetic.distances import copies
 from leakpro_nb.attacks.synthetic.shadow import (
     SHADOW_SCORES,
     attack_generator,
@@ -20,6 +21,7 @@ from leakpro_nb.attacks.synthetic.shadow import (
     table_features,
     vulnerable_targets,
 )
+from leakpro_nb.datasets.generators import ChowLiuGenerator
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.tables import SyntheticRelease, encode
 from leakpro_nb.measures import auc_interval as limits
@@ -194,6 +196,16 @@ def test_people_who_were_copied_are_found(monkeypatch):
     assert len(found.member) == 80
     for name in ("shadow_distance", "shadow_density", "queries"):
         assert auc_interval(found.scores[name], found.member)[0] > 0.6, name
+
+
+def test_questions_find_what_distances_miss(monkeypatch):
+    """A generator of pairs of columns copies nobody, but hands out rare values that one person has."""
+    monkeypatch.setattr(shadow, "TREES", 1)
+    made = release(ChowLiuGenerator(), 200, 4)
+    found = attack_generator(made, targets=100, shadows=16, progress=False)
+    assert copies(made.coded["synthetic"], made.coded["original"]).rate < 0.02
+    assert auc_interval(found.scores["queries"], found.member)[0] > 0.55
+    assert auc_interval(found.scores["shadow_distance"], found.member)[0] < 0.6
 
 
 def test_a_generator_that_ignores_its_input_tells_nothing(monkeypatch):
