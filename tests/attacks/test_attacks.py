@@ -63,7 +63,7 @@ EVERY = [
     Rmia(mode="offline", score="count", a=0.3, gamma=2.0),
     *[Lira(mode, variance) for mode in ("online", "offline") for variance in ("global", "fixed", "per_record")],
     Rmia(signal="soft_margin", temperature=2.0, reference_mean="trimmed"),
-    MultiSignal(covariance="independent"),
+    MultiSignal(covariance="pooled"),
     Reference(score="tail"),
     *[Combined(learner) for learner in ("logistic", "ranks")],
 ]

@@ -54,7 +54,7 @@ OPTIONS: list[Attack] = [
     Base(mode="offline", temperature=2.0),
     Bavaria(alpha0=1.0),
     Bavaria(alpha0=16.0),
-    MultiSignal(covariance="independent"),
+    MultiSignal(covariance="pooled"),
     MultiSignal(signals=("log_odds", "log_probability")),
     MultiSignal(signals=("log_probability", "modified_entropy")),
     MultiSignal(signals=("log_odds", "log_probability", "margin", "max_probability", "entropy", "modified_entropy")),
