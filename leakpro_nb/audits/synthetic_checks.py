@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
-from leakpro_nb.attacks.synthetic.inference import features, filled, infer
+from leakpro_nb.attacks.synthetic.inference import features, filled, infer, right_by_chance
 from leakpro_nb.attacks.synthetic.linkability import link
 from leakpro_nb.attacks.synthetic.singling_out import single_out
 from leakpro_nb.game.tables import Coded
@@ -48,8 +48,8 @@ ALIKE = 0.9
 def ladder(plan: Plan) -> dict[str, Any]:
     """Return what the attacks read on tables of which a known share is copied from the original.
 
-    The rest of each table are records that nobody is attacked by: the reference's. Inference is tried on the secret that
-    fewest people share with others who are alike in everything else, and on people whom the other columns tell apart.
+    The rest of each table are records that nobody is attacked by: the reference's. Inference is tried on one secret,
+    and on people whom the other columns tell apart.
     """
     tables = plan.tables
     if tables.control is None:
@@ -102,18 +102,21 @@ def _below(first: Coded, second: Coded) -> Coded:
 
 
 def _secret(plan: Plan, people: Coded, others: Coded) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return the secret to try, and who among people and others differs from all in the columns beside it."""
+    """Return the secret to try, and who among people and others differs from all in the columns beside it.
+
+    It is the one that is hardest to guess at random, weighed with the number of people whom the other columns tell apart.
+    """
     import pandas as pd
 
     everyone = _below(people, others)
-    best = ("", np.zeros(len(everyone), dtype=bool))
+    best, most = ("", np.zeros(len(everyone), dtype=bool)), 0.0
     for name in plan.secrets:
         rest = everyone.select([each for each in everyone.names if each != name])
         whole = pd.concat([pd.DataFrame(rest.numbers), pd.DataFrame(rest.codes)], axis=1)
         alone = ~whole.duplicated(keep=False).to_numpy()
-        varied = len(np.unique(everyone.values(name))) > 1
-        if varied and (not best[0] or alone.sum() > best[1].sum()):
-            best = name, alone
+        told = float(alone.sum() * (1 - right_by_chance(everyone, everyone, name, plan.tolerance).mean()))
+        if not best[0] or told > most:
+            best, most = (name, alone), told
     return best[0], np.flatnonzero(best[1][: len(people)]), np.flatnonzero(best[1][len(people) :])
 
 

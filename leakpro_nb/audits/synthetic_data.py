@@ -6,6 +6,7 @@ The notebook calls these functions in order; each hands its result to the next:
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
@@ -18,10 +19,12 @@ import numpy as np
 from scipy import stats
 
 import leakpro_nb
+from leakpro_nb.attacks.base import NotApplicable
 from leakpro_nb.attacks.synthetic.base import Attempts, Contest
 from leakpro_nb.attacks.synthetic.inference import TOLERANCE, infer, infer_by_predictor, right_by_chance
 from leakpro_nb.attacks.synthetic.linkability import link
 from leakpro_nb.attacks.synthetic.membership import SCORES, combined
+from leakpro_nb.attacks.synthetic.shadow import SHADOW_SCORES, ShadowAttack, ShadowScore, attack_generator
 from leakpro_nb.attacks.synthetic.singling_out import single_out
 from leakpro_nb.audits import common, synthetic_checks, synthetic_exposure
 from leakpro_nb.audits.synthetic_beside import beside as synthetic_beside
@@ -102,6 +105,7 @@ class Plan:
     links: tuple[tuple[str, ...], tuple[str, ...]] | None
     queries: int
     columns: int
+    shadows: int
     tolerance: float
     confidence: float
     quality: bool
@@ -128,13 +132,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Found:
-    """What the attacks got; ``scores`` (N,) by name, for members (``member`` True) and non-members."""
+    """What the attacks got; ``scores`` (N,) by name, for members (``member`` True) and non-members.
+
+    ``shadow``: what an attacker with the generator got, or why there is none.
+    """
 
     lines: tuple[Line, ...]
     scores: dict[str, np.ndarray]
     member: np.ndarray
     silent: dict[str, str]
     seconds: dict[str, float]
+    shadow: ShadowAttack | str
     ladder: dict[str, Any]
     columns: dict[str, Any]
     groups: list[dict[str, Any]]
@@ -157,6 +165,7 @@ def prepare(
     queries: int = 2000,
     columns: int = 4,
     targets: int = 2000,
+    shadows: int = 32,
     tolerance: float = TOLERANCE,
     confidence: float = 0.95,
     quality: bool = True,
@@ -183,6 +192,8 @@ def prepare(
         Conditions of a multivariate predicate; all columns where there are fewer.
     targets
         Records attacked of each table, drawn at random where there are more.
+    shadows
+        Synthetic tables that an attacker with the generator makes, where the release has one; even, 0 for none.
     tolerance
         A guess of a number is right within this share of the true value.
     confidence
@@ -206,7 +217,8 @@ def prepare(
         raise InputError("tolerance", tolerance, "use a share from 0 to below 1, for example 0.05")
     common.check_confidence(confidence)
     common.check_seed(seed)
-    attacker = _attacker(threat)
+    if isinstance(shadows, bool) or shadows < 0 or shadows % 2 or shadows == 2:
+        raise InputError("shadows", shadows, "use an even number of at least 4, or 0 for none")
     release = load_release(
         target, original=original, control=control, reference=reference,
         secrets=secrets, known=known, links=links, identifiers=identifiers,
@@ -217,16 +229,19 @@ def prepare(
             raise InputError(name, f"{len(frame)} rows", f"an audit needs at least {FEWEST} (hundreds to say anything)")
     if len(release.columns) < 2:
         raise InputError("columns", release.columns[0], "one column says nothing about others; share at least two")
+    release, overlap = _without_shared(release)
     tables, notes = _tables(release, targets, seed)
+    notes["overlap"] = overlap
+    attacker = _attacker(threat, release)
     asked = {
         "target": Path(target).name if isinstance(target, (str, Path)) else release.name,
         "secrets": list(release.secrets) or "all columns", "known": list(release.known) or "all other columns",
-        "queries": queries, "columns": min(columns, len(release.columns)), "targets": targets, "tolerance": tolerance,
+        "queries": queries, "columns": min(columns, len(release.columns)), "targets": targets, "shadow_tables": shadows if release.generator else 0, "tolerance": tolerance,
         "confidence": confidence, "quality": quality, "reveal_records": reveal_records, "seed": seed,
     }  # fmt: skip
     return Plan(
         release, attacker, tables, tuple(release.secrets) or release.columns, tuple(release.known), _links(release),
-        queries, min(columns, len(release.columns)), tolerance, confidence, quality, reveal_records, seed, Path(out),
+        queries, min(columns, len(release.columns)), shadows, tolerance, confidence, quality, reveal_records, seed, Path(out),
         notes, asked, started,
     )  # fmt: skip
 
@@ -236,9 +251,10 @@ def preflight(**parameters: Any) -> None:
     prepare(**parameters)
 
 
-def _attacker(threat: ThreatModel | str | None) -> ThreatModel:
+def _attacker(threat: ThreatModel | str | None, release: SyntheticRelease) -> ThreatModel:
     if threat is None:
-        return ATTACKER
+        knows = (*ATTACKER.knowledge, "recipe") if release.generator else ATTACKER.knowledge
+        return ATTACKER.model_copy(update={"knowledge": knows})
     model = ThreatModel.load(threat).model_copy(update={"goal": NAME})
     if model.release != "synthetic_table" or model.access != "table":
         raise InputError(
@@ -275,12 +291,6 @@ def _tables(release: SyntheticRelease, targets: int, seed: int) -> tuple[Tables,
     notes["look_like_identifiers"] = [
         c.name for c in real.category_columns if len(np.unique(real.values(c.name))) > 0.9 * len(real)
     ]
-    if control is not None:
-        control, notes["overlap"] = _apart(real, control)
-        if len(control) < FEWEST:
-            raise InputError(
-                "control", f"{len(control)} rows that are not in the original", f"give at least {FEWEST} other records"
-            )
     people = _some(np.arange(len(real)), targets, rng)
     nobody = np.zeros(0, dtype=int)
     if control is None:
@@ -292,7 +302,7 @@ def _tables(release: SyntheticRelease, targets: int, seed: int) -> tuple[Tables,
         reference, outside = control.take(np.sort(order[: len(control) // 2])), order[len(control) // 2 :]
         notes["reference"] = "half of the control table"
     else:
-        reference, _ = _apart(control, reference)
+        reference = reference.take(_apart(control, reference)[0])
         notes["reference"] = "the reference table"
     reference = reference.take(_some(np.arange(len(reference)), MOST_TRAINING, rng)) if len(reference) else None
     return Tables(real, coded["synthetic"], control, reference, people, others, _some(outside, targets, rng)), notes
@@ -319,8 +329,20 @@ def _in(rows: Coded, table: Coded) -> np.ndarray:
     return np.isin(_keys(rows), _keys(table))
 
 
-def _apart(real: Coded, other: Coded) -> tuple[Coded, dict[str, Any]]:
-    """Return ``other`` without rows of ``real``, unless these are as common as repeated rows within ``real`` are.
+def _without_shared(release: SyntheticRelease) -> tuple[SyntheticRelease, dict[str, Any] | None]:
+    """Return the release without control rows that belong to the original, and how many there were."""
+    if release.control is None:
+        return release, None
+    kept, note = _apart(release.coded["original"], release.coded["control"])
+    if len(kept) < FEWEST:
+        raise InputError(
+            "control", f"{len(kept)} rows that are not in the original", f"give at least {FEWEST} other records"
+        )
+    return (dataclasses.replace(release, control=release.control.iloc[kept]) if note["dropped"] else release), note
+
+
+def _apart(real: Coded, other: Coded) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return the rows of ``other`` that are not in ``real``; all, if these are as common as repeated rows within ``real``.
 
     In a table of few columns different people have equal records. Taking out those would leave the others with the
     unusual people only, on whom every attack does worse.
@@ -332,7 +354,7 @@ def _apart(real: Coded, other: Coded) -> tuple[Coded, dict[str, Any]]:
     found = float(repeated.mean()) if len(other) else 0.0
     drop = found > 0 and (found > natural.high + 1e-9 or natural.value < FEW_TWINS)
     note = {"rows": int(repeated.sum()), "of": len(other), "natural": natural.value, "dropped": drop}
-    return (other.take(np.flatnonzero(~repeated)) if drop else other), note
+    return np.flatnonzero(~repeated | (not drop)), note
 
 
 def joined(*tables: Coded) -> Coded:
@@ -349,7 +371,7 @@ def attack(plan: Plan) -> Found:
     members, outsiders = len(plan.tables.people), len(plan.tables.outsiders)
     member = np.r_[np.ones(members, dtype=bool), np.zeros(outsiders, dtype=bool)]
     return Found(
-        tuple(lines), scores, member, silent, seconds,
+        tuple(lines), scores, member, silent, seconds, _with_generator(plan),
         ladder=synthetic_checks.ladder(plan),
         columns=synthetic_exposure.columns(plan),
         groups=synthetic_exposure.groups(plan, lines),
@@ -457,6 +479,22 @@ def _membership(plan: Plan) -> tuple[dict[str, np.ndarray], dict[str, str], dict
     return scores, silent, seconds
 
 
+def _with_generator(plan: Plan) -> ShadowAttack | str:
+    """Return what an attacker gets who makes synthetic tables of their own, or why there is no such attack."""
+    if plan.release.generator is None:
+        return "the generator was not given as a function (frame, n, seed) -> frame"
+    if "recipe" not in plan.threat.knowledge:
+        return "it needs an attacker who has the generator (knowledge: recipe)"
+    if not plan.shadows:
+        return "it was not asked for (parameter shadows)"
+    try:
+        return attack_generator(
+            plan.release, shadows=plan.shadows, seed=plan.seed, cache=plan.out / "cache", progress=False
+        )
+    except NotApplicable as reason:
+        return str(reason)
+
+
 def measure(plan: Plan, found: Found) -> Result:
     """Say how large the risks are and how sure that is, with a verdict."""
     weighed = _weighed(plan, found)
@@ -523,6 +561,7 @@ def _card(plan: Plan) -> TargetCard:
     for table in (tables.original, tables.synthetic, *([tables.control] if tables.control is not None else [])):
         digest.update(_keys(table).tobytes())
     return TargetCard(
+        tested=_tested(plan),
         name=plan.release.name,
         kind="synthetic table",
         subjects=plan.release.subjects,
@@ -532,6 +571,12 @@ def _card(plan: Plan) -> TargetCard:
         sensitive=list(plan.secrets),
         fingerprint=digest.hexdigest()[:16],
     )
+
+
+def _tested(plan: Plan) -> str:
+    subjects, control = plan.release.subjects, plan.tables.control
+    others = "no" if control is None else f"{len(control):,}"
+    return f"{len(plan.tables.original):,} {subjects} in the original, {others} control {subjects}"
 
 
 @dataclass(frozen=True)
@@ -545,17 +590,27 @@ class _Weighed:
 def _weighed(plan: Plan, found: Found) -> list[_Weighed]:
     """Return every attack with its p-value and range adjusted for all of them."""
     tested = [line for line in found.lines if line.contest is not None and not line.reason]
-    many = len(tested) + len(found.scores)
+    ranked = [
+        (name, _score_of(name), values, found.member, found.seconds[name]) for name, values in found.scores.items()
+    ]
+    if isinstance(found.shadow, ShadowAttack):
+        ranked += [
+            (name, SHADOW_SCORES[name], each, found.shadow.member, 0.0) for name, each in found.shadow.scores.items()
+        ]
+    many = len(tested) + len(ranked)
     joint = 1 - (1 - plan.confidence) / max(1, many)
     p_values = [_risk(line.contest, plan.confidence)[2] for line in tested if line.contest is not None]
-    p_values += [_rank_p(values, found.member) for values in found.scores.values()]
+    p_values += [_rank_p(values, member) for _, _, values, member, _ in ranked]
     adjusted = iter(holm(p_values)) if p_values else iter(())
     weighed = [
         _weighed_line(line, plan.confidence, joint, next(adjusted)) if line in tested else _skipped(line)
         for line in found.lines
     ]
-    for name, values in found.scores.items():
-        weighed.append(_weighed_score(name, values, found, plan.confidence, joint, next(adjusted)))
+    weighed += [_weighed_score(*each, plan.confidence, joint, next(adjusted)) for each in ranked]
+    if isinstance(found.shadow, str):
+        title = "Shadow tables made with the generator"
+        result = AttackResult(name="shadow", title=title, family="membership", status="skipped", reason=found.shadow)
+        weighed.append(_Weighed(result, None))
     for name, reason in found.silent.items():
         result = AttackResult(
             name=name, title=SCORES[name].title, paper=SCORES[name].paper, status="skipped", reason=reason
@@ -625,9 +680,19 @@ def _rank_p(scores: np.ndarray, member: np.ndarray) -> float:
     return float(stats.mannwhitneyu(scores[member], scores[~member], alternative="greater", method="asymptotic").pvalue)
 
 
-def _weighed_score(name: str, scores: np.ndarray, found: Found, level: float, joint: float, p_value: float) -> _Weighed:
-    title, paper = (SCORES[name].title, SCORES[name].paper) if name in SCORES else ("All scores combined", "our own")
-    member = found.member
+def _score_of(name: str) -> ShadowScore:
+    return (
+        ShadowScore(SCORES[name].title, SCORES[name].paper)
+        if name in SCORES
+        else ShadowScore("All scores combined", "our own")
+    )
+
+
+def _weighed_score(
+    name: str, score: ShadowScore, scores: np.ndarray, member: np.ndarray, seconds: float,
+    level: float, joint: float, p_value: float,
+) -> _Weighed:  # fmt: skip
+    title, paper = score
     result = AttackResult(
         name=name, title=title, paper=paper, family="membership",
         parameters={"p_value": p_value},
@@ -635,7 +700,7 @@ def _weighed_score(name: str, scores: np.ndarray, found: Found, level: float, jo
         tpr_at_fpr=[common.at_fpr(scores, member, fpr, level) for fpr in FPRS],
         curve=common.curve(scores, member, level),
         records_scored=len(scores), distinct_scores=len(np.unique(scores)),
-        largest_tie=int(np.unique(scores, return_counts=True)[1].max()), cpu_seconds=found.seconds[name],
+        largest_tie=int(np.unique(scores, return_counts=True)[1].max()), cpu_seconds=seconds,
     )  # fmt: skip
     auc = [_pairs(scores, member, each) for each in (level, joint)]
     guess = Interval(value=0.5, low=0.5, high=0.5, level=level, method="known")

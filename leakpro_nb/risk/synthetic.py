@@ -34,6 +34,9 @@ LIMITED = 0.05
 EXCLUDED = 0.1
 """Residual risk that every range must stay below for nothing to count as found: a proposal, not law."""
 
+SMALLEST = 5e-5
+"""Residual risks nearer to 0 are written as 0."""
+
 UNTOLD = "without control people, it cannot tell what the release betrays from what is typical"
 
 
@@ -94,13 +97,11 @@ def criterion_sentence(criterion: str, findings: Sequence[RiskFinding], confiden
     best = strongest(mine)
     if best is None or best.joint is None or best.control is None:
         return f"**{name}:** there was nothing to find out: the same guesses are always right about control {subjects} too."
-    rates = (
-        f"{share(best.rate.value)} of the guesses are right about {subjects} in the original and {share(best.control.value)} "
-        f"about control {subjects} ({plain(best.title)})"
-    )
-    risk = f"residual risk {percent(best.joint.value)}, range {percent(best.joint.low)} to {percent(best.joint.high)}"
+    rates, risk = _rates(best, subjects)
     if best.found(confidence):
         return f"**{name}: found.** {rates}: {risk}."
+    best = max((f for f in mine if f.resolved), key=lambda f: f.joint.value if f.joint else -1.0, default=best)
+    rates, risk = _rates(best, subjects)
     worst = max((finding.risk.high for finding in mine if finding.risk is not None), default=1.0)
     settled = all(finding.risk is None or finding.risk.high <= EXCLUDED or not finding.resolved for finding in mine)
     told = "not found" if settled and any(f.resolved for f in mine) else "neither shown nor excluded"
@@ -108,8 +109,21 @@ def criterion_sentence(criterion: str, findings: Sequence[RiskFinding], confiden
     return f"**{name}: {told}.** At the most, {rates}: {risk}.{unsettled}"
 
 
+def _rates(finding: RiskFinding, subjects: str) -> tuple[str, str]:
+    assert finding.joint is not None
+    assert finding.control is not None
+    rates = (
+        f"{share(finding.rate.value)} of the guesses are right about {subjects} in the original and "
+        f"{share(finding.control.value)} about control {subjects} ({plain(finding.title)})"
+    )
+    joint = finding.joint
+    return rates, f"residual risk {percent(joint.value)}, range {percent(joint.low)} to {percent(joint.high)}"
+
+
 def percent(value: float) -> str:
     """Return a residual risk as text; below 0 the attack did better on control people, which is chance."""
+    if abs(value) < SMALLEST:
+        return share(0.0)
     return f"-{share(-value)}" if value < 0 else share(min(value, 1.0))
 
 
@@ -173,8 +187,8 @@ def synthetic_verdict(
     if not findings or not covered or reach > EXCLUDED:
         return _inconclusive(
             "a leak is neither shown nor excluded",
-            f"None of {len(findings)} attacks found more than chance explains, but with so few records a residual risk of up to "
-            f"{percent(reach)} cannot be excluded.",
+            f"None of {len(findings)} attacks found more than chance explains, but a residual risk of up to {percent(reach)} "
+            "cannot be excluded; attacking more records makes the ranges shorter.",
             rule,
             values,
         )

@@ -54,9 +54,9 @@ KINDS = [
     ),
     (
         "Membership",
-        "How near is the synthetic table to a person, compared with how near other people are? Ten scores, each from the table "
-        "alone.",
-        "Chen et al., CCS 2020, to Ward et al. 2025",
+        "How near is the synthetic table to a person, compared with how near other people are? Ten scores from the table alone, "
+        "and four from tables that an attacker makes who has the generator, tried on the 200 people who stand most alone.",
+        "Chen et al., CCS 2020, to Ward et al. 2025; Stadler et al., USENIX Security 2022",
     ),
 ]
 
@@ -95,8 +95,15 @@ def threat_table(plan: Plan) -> Any:
     knows = ["of each person they ask about: " + (", ".join(plan.known) or "every column but the secret in question")]
     if "population" in plan.threat.knowledge:
         knows.append("records of other people of the kind")
+    if "recipe" in plan.threat.knowledge:
+        knows.append("the generator, so that they can make such tables of their own")
     rows = [
-        (question, "; ".join(knows) if question.startswith("What does the attacker know") else answer)
+        (
+            question,
+            "; ".join(knows)
+            if question.startswith("What does the attacker know")
+            else answer.partition(", and nothing of")[0],
+        )
         for question, answer in plan.threat.in_words()
         if not question.startswith("What do they believe")
     ]
