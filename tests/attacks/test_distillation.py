@@ -157,6 +157,19 @@ def test_a_student_comes_to_say_what_it_is_taught(outputs):
     assert apart[-1] < 0.01
 
 
+def test_students_do_not_start_where_a_target_of_the_same_seed_started():
+    recipe = lp.Recipe(lambda: torch.nn.Linear(4, 3), optimizer="sgd", lr=1e-12)
+    X = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    for seed in range(3):
+        (said, _), (again, _) = (
+            distil(recipe, X, np.full((50, 3), 1 / 3), X, Distillation(2, seed=seed)) for _ in "ab"
+        )
+        with torch.no_grad():
+            untrained = recipe.build(seed)(torch.from_numpy(X)).numpy()
+        np.testing.assert_array_equal(said, again)
+        assert np.abs(said - untrained).max() > 0.01
+
+
 def test_batch_normalisation_survives_a_remainder_of_one():
     make = lambda: torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))  # noqa: E731
     X = np.random.default_rng(0).normal(size=(33, 2)).astype(np.float32)

@@ -60,6 +60,15 @@ class Distillation:
     material: Material = "everything"
     seed: int = 0
 
+    @property
+    def start(self) -> int:
+        """The seed of the students' initial weights and orders.
+
+        Kept apart from ``seed``, from which users train the target as often as not: a student that starts where the
+        target started would owe what it shows to a coincidence, not to what the attacker knows.
+        """
+        return int(np.random.SeedSequence(self.seed, spawn_key=(10,)).generate_state(1)[0])
+
     def check(self, attack: str) -> None:
         """Raise ``InputError`` for a value out of range; ``attack`` is the name of the section in the message."""
         for name, least in (("epochs", 2), ("shadows", 1), ("seed", 0)):
@@ -198,16 +207,16 @@ def distil(recipe: Recipe, taught: Any, answers: np.ndarray, inputs: Any, how: D
     """
     import torch
 
-    net = recipe.build(how.seed)
+    net = recipe.build(how.start)
     X = torch.as_tensor(as_array(taught))
     soft = torch.as_tensor(answers, dtype=torch.float32)
     optimizer = make_optimizer(recipe, list(net.parameters()))
     predict, said = predictor(net, outputs="logits"), []
-    with seeded(how.seed, torch=True), flushed_denormals():
+    with seeded(how.start, torch=True), flushed_denormals():
         for epoch in range(how.epochs):
             net.train()
             # equal parts, as a last batch of one record would break batch normalisation
-            batches = np.array_split(batch_order(len(X), how.seed, epoch), max(1, len(X) // recipe.batch_size))
+            batches = np.array_split(batch_order(len(X), how.start, epoch), max(1, len(X) // recipe.batch_size))
             for batch in map(torch.from_numpy, batches):
                 optimizer.zero_grad(set_to_none=True)
                 loss = -(soft[batch] * torch.log_softmax(_columns(net(X[batch])), dim=-1)).sum(dim=-1).mean()
