@@ -147,7 +147,9 @@ class ThreatModel(BaseModel):
         population = ~audited
         knows_recipe = "recipe" in self.knowledge
         logits, references = target.logits, shadows if knows_recipe else None
-        floor = floor_of(logits, *([references.logits] if references is not None else []))
+        seen = [] if references is None else [references.logits]
+        # the floor is part of the view: under labels it must say nothing of how sure the target is
+        floor = floor_of(*(seen if seen and self.access == "labels" else [logits, *seen]))
         logits = apply_floor(logits, floor)
         if references is not None:
             references = References(

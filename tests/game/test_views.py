@@ -176,6 +176,17 @@ def test_select_keeps_pairs_right():
     assert SHADOWS.select(slice(0, 2), np.arange(3)).logits.shape == (2, 3, C)
 
 
+def test_behind_labels_the_view_is_the_same_however_sure_the_target_is():
+    """Also in what stands for a probability of 0."""
+    sure = LOGITS.copy()
+    sure[LOGITS.argmax(axis=1) != 0, 0] -= 50
+    np.testing.assert_array_equal(sure.argmax(axis=1), LOGITS.argmax(axis=1))
+    one, two = (ThreatModel(access="labels").reveal(target(each), SHADOWS) for each in (LOGITS, sure))
+    np.testing.assert_array_equal(one.logits, two.logits)
+    np.testing.assert_array_equal(one.floor, two.floor)
+    assert not np.array_equal(*(ThreatModel().reveal(target(each), SHADOWS).floor for each in (LOGITS, sure)))
+
+
 def test_floor_is_one_for_all_and_touches_nothing_else():
     a = np.array([[0.0, -np.inf], [np.log(0.25), np.log(0.75)]])
     b = np.array([[[np.log(0.01), np.log(0.99)], [-np.inf, 0.0]]])
