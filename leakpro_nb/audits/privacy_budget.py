@@ -241,8 +241,9 @@ def prepare(
     if isinstance(target, str | Path) and Path(target).suffix in (".csv", ".parquet"):
         raise InputError("target", str(target), "this audit trains models itself: give a target.py with a recipe")
     challenger = Target.load(target)
+    if challenger.recipe is None:
+        raise InputError("target.recipe", "missing", "this audit trains models itself: lp.Recipe(make_net, epochs=…)")
     challenger.check(needs_recipe=True, needs_members=False)
-    assert challenger.recipe is not None
     if challenger.shadows is not None:
         challenger._check_recipe()
     mechanism = challenger.recipe.train if isinstance(challenger.recipe.train, DpSgd) else None
@@ -305,7 +306,7 @@ def _delta(delta: float | None, epsilon: float | None, claimed: float | None, me
         claimed = mechanism.delta
     for field_name, value in (("claimed_delta", claimed), ("delta", claimed if delta is None else delta)):
         if not 0 < value < 1:
-            raise InputError(field_name, value, "use a probability above 0, such as 1e-5")
+            raise InputError(field_name, value, "use a probability above 0 and below 1, such as 1e-5")
     if delta is None:
         return claimed
     if epsilon is not None and delta < claimed:
@@ -386,8 +387,11 @@ def insert(plan: Plan) -> Canaries:
     for name, coins in inserted.items():
         if coins.all() or not coins.any():
             raise InputError("seed", plan.seed, f"all coins of the {name} canaries fell on one side; use another seed")
-    fewest = len(base) + min((sum(inserted[name][run].sum() for name in black) for run in range(plan.runs)), default=0)
-    accounted = plan.mechanism.claim(int(fewest), plan.delta) if plan.mechanism is not None else None
+    accounted = None
+    if plan.mechanism is not None:
+        sizes = {len(base) + sum(int(inserted[name][run].sum()) for name in black) for run in range(plan.runs)}
+        # not simply the smallest run's: whoever has a few records more may take a step more each epoch
+        accounted = max((plan.mechanism.claim(size, plan.delta) for size in sizes), key=lambda claim: claim.epsilon)
     if plan.stated is None:
         assert accounted is not None
         claim = accounted

@@ -204,6 +204,17 @@ def test_dp_sgd_keeps_its_own_claim(honest):
     )
 
 
+def test_the_claim_holds_for_every_run(tmp_path):
+    """One record more may mean one step more each epoch, so the smallest run's claim is not always the largest."""
+    target = learnt(dp(batch_size=178))  # 2.5 batches are about 445 records: two steps an epoch or three
+    plan = privacy_budget.prepare(target, out=tmp_path, num_canaries=300, canaries="mislabelled", runs=6)
+    canaries = privacy_budget.insert(plan)
+    sizes = len(canaries.base) + canaries.inserted["mislabelled"].sum(axis=1)
+    assert len({plan.mechanism.steps(int(n)) for n in sizes}) == 2
+    claims = [plan.mechanism.claim(int(n)).epsilon for n in sizes]
+    assert canaries.claim.epsilon == max(claims) > claims[int(np.argmin(sizes))]
+
+
 def test_dp_sgd_that_claims_less_than_it_leaks_is_refuted(tmp_path):
     result = play(learnt(dp(noise=1.0)), tmp_path, canaries="gradient", claimed_epsilon=1.0, claimed_delta=1e-5).result
     assert result.verdict.level == "demonstrated"
@@ -498,3 +509,18 @@ def test_a_training_that_fails_is_named(tmp_path):
     broken = lp.Target(target.model, target.records, lp.Recipe(train=train), outputs="logits")
     with pytest.raises(AuditFailed, match="training run-0 failed: ValueError: out of luck"):
         play(broken, tmp_path, PLAIN, claimed_epsilon=1.0, claimed_delta=1e-5)
+
+
+def test_a_target_without_a_recipe_is_told_what_this_audit_needs(tmp_path):
+    records = lp.Records(np.zeros((40, 2)), np.arange(40) % 2, np.arange(40) < 20)
+    with pytest.raises(InputError, match=r"target.recipe = missing: this audit trains models itself"):
+        privacy_budget.prepare(lp.Target(lambda x: np.full((len(x), 2), 0.5), records), out=tmp_path)
+
+
+def test_ordinary_training_is_not_called_a_function_of_ones_own():
+    for recipe, words in (
+        (lp.Recipe(torch.nn.Identity), "neither clipping nor noise"),
+        (lp.Recipe(train=print), "one's own"),
+    ):
+        plan = SimpleNamespace(mechanism=None, target=SimpleNamespace(recipe=recipe))
+        assert words in budget_checks._mechanism(plan, None, []).sentence
