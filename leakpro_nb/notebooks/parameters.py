@@ -147,7 +147,7 @@ def parse(source: str, template: str = "template") -> list[Parameter]:
         statements = ast.parse(source).body
         comments = _comments(source)
         return [
-            _parameter(statement, comments.get(statement.end_lineno or 0, ""))
+            _parameter(statement, _comment_of(statement, comments))
             for statement in statements
             if not _is_aside(statement)
         ]
@@ -204,6 +204,12 @@ def _parameter(statement: ast.stmt, comment: str) -> Parameter:
     parameter = Parameter(name, written, default, _RANGE.sub("", comment).strip(), low, high)
     _ = parameter.type  # an annotation we cannot read is the template's fault, to be found before any value
     return parameter
+
+
+def _comment_of(statement: ast.stmt, comments: Mapping[int, str]) -> str:
+    # a formatter that wraps a long line moves its comment between the brackets
+    lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+    return " ".join(comments[line] for line in lines if line in comments)
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -309,4 +315,4 @@ def _written(value: Any) -> str:
 
 
 def _number(bound: float | None) -> str:
-    return f"{bound:g}" if bound is not None else ""
+    return f"{bound:.10g}" if bound is not None else ""

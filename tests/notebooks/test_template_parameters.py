@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from leakpro_nb.errors import InputError
-from leakpro_nb.notebooks.catalogue import Template
+from leakpro_nb.notebooks.catalogue import Template, templates
 from leakpro_nb.notebooks.parameters import check, parse
 
 CELL = '''\
@@ -141,3 +141,14 @@ def test_accepted(template, name, given, expected):
 def test_refused(template, name, given, remedy):
     with pytest.raises(InputError, match=remedy):
         check(template, {name: given})
+
+
+def test_the_help_of_a_wrapped_line_is_found_between_its_brackets():
+    (parameter,) = parse("size: int | None = (\n    16  # how many, at most [4..4096]\n)\n")
+    assert (parameter.default, parameter.help, parameter.low, parameter.high) == (16, "how many, at most", 4, 4096)
+
+
+def test_every_parameter_of_every_template_says_what_it_is_for():
+    for template in templates().values():
+        silent = [each.name for each in template.parameters if not each.help]
+        assert not silent, (template.name, silent)
