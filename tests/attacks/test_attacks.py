@@ -263,3 +263,12 @@ def test_label_only_view_gives_no_scores():
 def test_wrong_attack_or_option_names_field_and_remedy(name, options, words):
     with pytest.raises(InputError, match=words):
         create(name, options)
+
+
+def test_lira_with_one_model_a_side_gives_scores_of_a_sane_size():
+    rng = np.random.default_rng(0)
+    s, refs = rng.normal(size=200), rng.normal(size=(2, 200))
+    inside = np.stack([first := rng.random(200) < 0.5, ~first])
+    for values in (lira_online(s, refs, inside), lira_offline(s, refs, inside)):
+        assert np.abs(values).max() < 100
+    assert np.array_equal(lira_offline(s, refs, inside), lira_offline(s, refs, inside, "fixed"))

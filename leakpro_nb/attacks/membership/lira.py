@@ -42,7 +42,8 @@ class Lira:
         ``"per_record"``: the paper's with many models. ``"global"``: one within-record variance per side.
         ``"fixed"``: the authors' code with few models, one variance of all values of a side pooled, which includes
         the spread between records. ``"shrunken"`` (default): per-record variances drawn towards the global one with
-        the weight of four models; it turns into ``"per_record"`` by itself as models are added.
+        the weight of four models; it turns into ``"per_record"`` by itself as models are added. Where no record has
+        two models on a side, ``"global"`` and ``"shrunken"`` are ``"fixed"``.
     queries
         How often each model is asked about a record, every time changed a little (see ``queries_for``); the scores of
         the queries are averaged, as in the paper's section VI-C. ``None``: as many as tell most on shadow models.
@@ -51,8 +52,8 @@ class Lira:
     title: ClassVar[str] = "LiRA"
     paper: ClassVar[str] = "Carlini et al., S&P 2022"
     idea: ClassVar[str] = (
-        "The attacker trains look-alike models with and without a person's record, and asks which of the two groups "
-        "the real model behaves like."
+        "The attacker trains look-alike models without a person's record (online: others with it, too), and asks "
+        "whether the real model behaves like one that never saw the record."
     )
     access: ClassVar[Access] = "scores"
     references: ClassVar[int] = 1
@@ -149,8 +150,9 @@ def gaussian_sides(references: np.ndarray, trained_on: np.ndarray, variance: Var
 
 def _side(values: np.ndarray, chosen: np.ndarray, variance: Variance) -> tuple[np.ndarray, np.ndarray]:
     count, mean, squares = side_stats(values, chosen)
+    alone = variance != "per_record" and count.max(initial=0) < 2  # one model cannot show how much models vary
     with np.errstate(invalid="ignore"):
-        if variance == "fixed":
+        if variance == "fixed" or alone:
             pooled = values[chosen]
             spread = np.full(len(mean), pooled.std() if pooled.size else np.nan)
         elif variance == "per_record":
