@@ -127,7 +127,12 @@ def _mechanism(plan: Plan, canaries: Canaries, observed: Sequence[Observed]) -> 
             name="mechanism",
             title=title,
             passed=None,
-            sentence="Not tested: a training function of one's own cannot be watched. The canaries are the only test of it.",
+            sentence=(
+                "Not tested: a training function of one's own cannot be watched. The canaries are the only test of it."
+                if plan.target.recipe is not None and plan.target.recipe.train is not None
+                else "Not tested: the recipe is ordinary training, whose settings name neither clipping nor noise. Nothing in "
+                "it keeps any budget; what the claim rests on has to be shown elsewhere."
+            ),
         )
     noise, problems = plan.mechanism.noise_multiplier, []
     traces = [each.trace for each in observed]
