@@ -558,6 +558,12 @@ def _by_range(
 def _about_ranges(verdict: Verdict, plan: Plan) -> Verdict:
     """Return the verdict with its sentence about ranges instead of persons; level and figures stay as they are."""
     seen = verdict.values
+    if "records_needed" in seen:
+        sentence = verdict.sentence.replace("so few records", "so few ranges").replace(
+            "records that trained the model and as many that did not are needed",
+            "ranges with somebody from the training data inside and as many without are needed",
+        )
+        return verdict.model_copy(update={"sentence": sentence})
     if verdict.level not in ("demonstrated", "limited"):
         return verdict
     sentence = (

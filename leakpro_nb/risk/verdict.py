@@ -177,13 +177,18 @@ def verdict(  # noqa: PLR0911 - one return for each verdict
         level="inconclusive",
         headline="Inconclusive: leakage neither shown nor excluded",
         sentence=(
-            f"The attacks did not demonstrate leakage, but with so few records a gain of up to {share(reach)} cannot "
+            f"The attacks did not demonstrate leakage, but with so few records {_excluded(reach)} cannot "
             f"be excluded. To exclude it at this false-positive rate, about {needed:,} records that trained the model and "
             "as many that did not are needed."
         ),
         rule=rule,
         values={**values, "records_needed": needed},
     )
+
+
+def _excluded(reach: float) -> str:
+    """Return how much surer the attacker may still become, in words."""
+    return "a gain of any size" if reach > 0.9995 else f"a gain of up to {share(reach)}"
 
 
 def _price(realised: float, fixed: float) -> str:

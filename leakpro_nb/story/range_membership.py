@@ -158,7 +158,7 @@ def by_kind(result: Result) -> Any:
 
 
 def by_distance(result: Result) -> Any:
-    """Return AUC and share of yes by distance of the nearest training record; ``None`` without distances."""
+    """Return AUC and share of yes by distance of the nearest training record; one sentence without distances."""
     rows = [
         (
             each.group,
@@ -177,7 +177,9 @@ def by_distance(result: Result) -> Any:
         f"AUC against ranges with nobody within {JUST_OUTSIDE:g} radii",
         "The attacker says yes",
     ]
-    return table(heads, rows) if rows else None
+    return (
+        table(heads, rows) if rows else markdown("*This kind of range has no distances, so there is nothing to show.*")
+    )
 
 
 def _ranges(each: Exposure) -> int:

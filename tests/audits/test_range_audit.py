@@ -16,9 +16,11 @@ from torch import nn
 import leakpro_nb as lp
 from leakpro_nb.audits import range_membership, validity
 from leakpro_nb.errors import InputError
+from leakpro_nb.measures import belief_gain
 from leakpro_nb.plots import range_membership as figures
 from leakpro_nb.plots.range_membership import DISTANCE, KIND
 from leakpro_nb.results import Result
+from leakpro_nb.risk import Finding, verdict
 from leakpro_nb.story import range_membership as words
 
 
@@ -173,7 +175,7 @@ def test_columns_that_the_attacker_does_not_know(tmp_path):
     assert result.attack("base").parameters["samples per range"] == 6
     assert result.attack("base").measure("auc").low > 0.5
     assert figures.distances(result) is None
-    assert words.by_distance(result) is None
+    assert "no distances" in words.by_distance(result).data
     assert set(plan.ranges.kind) == {"on_member", "on_other"}
     assert "sex, ward" in plan.range_in_words
 
@@ -191,6 +193,16 @@ def test_pictures_are_ranged_by_alterations(tmp_path):
     _, result, _ = play(target, tmp_path, num_ranges=200, num_samples=4, num_shadows=4, attacks=["population", "base"])
     assert result.attack("base").measure("auc").low > 0.6
     assert "picture" in result.parameters["range"]
+    assert "no distances" in words.by_distance(result).data
+
+
+def test_an_inconclusive_verdict_speaks_of_ranges():
+    finding = Finding("a", "a", 0.01, 0.01, 0.0, 1.0, belief_gain(1, 100, 1, 100))
+    decision = verdict([finding], failed_gates=[], fpr=0.01, prior=0.5, level=0.95)
+    said = range_membership._about_ranges(decision, None).sentence
+    assert "so few ranges" in said
+    assert "ranges with somebody from the training data inside" in said
+    assert "record" not in said
 
 
 def refuse(act, match):

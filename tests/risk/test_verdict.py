@@ -91,3 +91,7 @@ def test_cut_offs_are_data_with_provenance():
     assert 0 < levels.negligible < levels.limited < 1
     assert levels.provenance
     assert levels.version
+
+
+def test_a_gain_that_may_be_total_is_not_given_as_a_figure():
+    assert "a gain of any size cannot be excluded" in decide((0, 100, 0, 100)).sentence
