@@ -20,6 +20,7 @@ from leakpro_nb.measures import (
     tpr_at_fpr,
 )
 from leakpro_nb.results import Curve, Interval, Measure, TargetCard, TprAtFpr
+from leakpro_nb.words import share
 
 __all__ = [
     "at_fpr",
@@ -124,10 +125,11 @@ def at_fpr(scores: np.ndarray, member: np.ndarray, fpr: float, level: float) -> 
         return TprAtFpr(
             fpr=fpr,
             resolvable=False,
-            reason=f"not resolvable with {non_members:,} non-members; the smallest rate above 0 is {1 / non_members:.2g}",
+            reason=f"not resolvable with {non_members:,} non-members; the smallest rate above 0 is {share(1 / non_members)}",
         )
     point, tpr, realised = tpr_at_fpr(scores, member, fpr, level)
     coarse = 0 < fpr * non_members < 3
+    decide = "decides" if point.false_alarms == 1 else "decide"
     return TprAtFpr(
         fpr=fpr,
         resolvable=True,
@@ -136,7 +138,7 @@ def at_fpr(scores: np.ndarray, member: np.ndarray, fpr: float, level: float) -> 
             value=point.fpr, low=realised[0], high=realised[1], level=level, method="Clopper-Pearson"
         ),
         threshold=point.threshold if np.isfinite(point.threshold) else None,
-        reason=f"coarse: {point.false_alarms} of {non_members:,} non-members decide it" if coarse else "",
+        reason=f"coarse: {point.false_alarms} of {non_members:,} non-members {decide} it" if coarse else "",
     )
 
 

@@ -88,7 +88,7 @@ def repeat(result: Result) -> Any:
         *[
             (f"Parameter {name}", ", ".join(map(str, value)) if isinstance(value, list) else f"{value}")
             for name, value in result.parameters.items()
-            if name not in ("seed", "shadows", "strongest", "target") and value not in (None, {}, False)
+            if name not in ("seed", "shadows", "strongest", "target") and value not in (None, {}, False, "")
         ],
         ("CPU seconds of the attacks", f"{sum(attack.cpu_seconds for attack in result.attacks):.2f}"),
         ("Started / finished (UTC)", f"{_clock(result.started)} / {_clock(result.finished)}"),
