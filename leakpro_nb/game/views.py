@@ -93,6 +93,8 @@ class References:
 
     def ask(self, X: Any) -> np.ndarray:
         """Return every model's float64 logits ``(K, n, C)`` for inputs ``X (n, …)``; see ``oracles`` for errors."""
+        if not len(self):
+            return np.zeros((0, len(X), self.logits.shape[-1]))
         return np.stack([oracle(X) for oracle in self.oracles()])
 
 

@@ -393,3 +393,15 @@ def test_more_queries_pay_where_the_model_learnt_from_changed_copies(monkeypatch
     one, all_of_them, chosen = (Rmia(queries=count).run(view) for count in (1, 18, None))
     assert auc_interval(all_of_them.values, member)[0] > auc_interval(one.values, member)[0] + 0.02
     assert chosen.notes["queries per record"] >= 8
+
+
+@pytest.mark.parametrize("access", ["labels", "scores"])
+def test_a_shadow_model_without_judges_can_be_asked_changed_questions(access):
+    """With one pair nobody is left to judge; behind labels the shadow model gives labels, whichever comes first."""
+    view, _ = world("classes", shadows=2, access=access)
+    noise = Jitter(0.05, 1, (1.0,) * 20)
+    first, last = view.as_target(0).through(noise), view.through(noise).as_target(0)
+    assert len(first.references) == len(last.references) == 0
+    np.testing.assert_allclose(first.logits, last.logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(first.population, last.population, rtol=1e-5, atol=1e-5)
+    assert np.isin(first.logits, (0, 1)).all() == (access == "labels")
