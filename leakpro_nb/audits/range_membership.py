@@ -566,8 +566,12 @@ def _about_ranges(verdict: Verdict, plan: Plan) -> Verdict:
         return verdict.model_copy(update={"sentence": sentence})
     if verdict.level not in ("demonstrated", "limited"):
         return verdict
+    fpr = plan.game.headline_fpr
+    price = f"accepts one false alarm in {1 / fpr:,.0f}"
+    if seen["fpr_realised"] > fpr:
+        price = f"is wrong about {share(seen['fpr_realised'])} of the ranges with nobody inside, the least that this attack can do,"
     sentence = (
-        f"An attacker who accepts one false alarm in {1 / plan.game.headline_fpr:,.0f} notices {share(seen['tpr'])} "
+        f"An attacker who {price} notices {share(seen['tpr'])} "
         f"({share(seen['tpr_low'])} to {share(seen['tpr_high'])}) of the cases in which somebody like the person "
         f"in question was in the training data. Where the attacker says yes, it is true with a "
         f"probability of {share(seen['precision'])} ({share(seen['precision_low'])} to {share(seen['precision_high'])}); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -203,6 +204,16 @@ def test_an_inconclusive_verdict_speaks_of_ranges():
     assert "so few ranges" in said
     assert "ranges with somebody from the training data inside" in said
     assert "record" not in said
+
+
+def test_an_attack_that_says_yes_or_no_is_quoted_at_its_own_false_alarms():
+    finding = Finding("gap", "Gap", 0.5, 0.9, 0.85, 0.94, belief_gain(900, 1000, 500, 1000))
+    decision = verdict([finding], failed_gates=[], fpr=0.01, prior=0.5, level=0.95)
+    assert decision.level in ("demonstrated", "limited")
+    plan = SimpleNamespace(game=SimpleNamespace(headline_fpr=0.01, confidence=0.95), threat=SimpleNamespace(prior=0.5))
+    said = range_membership._about_ranges(decision, plan).sentence
+    assert "wrong about 50 % of the ranges with nobody inside" in said
+    assert "one false alarm in 100" not in said
 
 
 def refuse(act, match):
