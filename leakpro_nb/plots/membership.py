@@ -78,6 +78,13 @@ def _roc_reading(result: Result, strongest: str | None) -> str:
     point = next((p for p in attack.tpr_at_fpr if p.fpr == headline and p.tpr), None) if attack else None
     if attack is None or point is None or point.tpr is None:
         return "*How to read it: the further a curve runs above the dotted line, the more the attack finds out.*"
+    own = float(result.verdict.values.get("fpr_realised", 0.0))
+    if own > headline and result.verdict.values.get("attack_name") == strongest:
+        return (
+            f"*How to read it: {attack.title} cannot accuse fewer than {share(own)} of those who were not in the training "
+            f"data, and then identifies {share(float(result.verdict.values['tpr']))} of those who were. The dotted line "
+            "is random guessing.*"
+        )
     ratio = point.tpr.value / headline
     against = f"{ratio:.1f} times as many as by guessing" if ratio > 1 else "no more than by guessing"
     return (

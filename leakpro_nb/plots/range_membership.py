@@ -45,6 +45,13 @@ def roc(result: Result) -> Picture:
             f"of the ranges that hold somebody, {against}. The shaded band is the uncertainty of the strongest attack; "
             "the dotted line is random guessing.*"
         )
+        own = float(result.verdict.values.get("fpr_realised", 0.0))
+        if own > headline and result.verdict.values.get("attack_name") == name:
+            reading = (
+                f"*How to read it: {strongest.title} cannot say yes to fewer than {share(own)} of the ranges that hold "
+                f"nobody, and then says it for {share(float(result.verdict.values['tpr']))} of those that hold somebody. "
+                "The dotted line is random guessing.*"
+            )
     axes = draw_roc(result.attacks, name)
     axes.set_xlabel("False alarms (share of the ranges that hold nobody from the training data)")
     axes.set_ylabel("Hits (share of the ranges that hold somebody)")

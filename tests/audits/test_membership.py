@@ -11,6 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 import leakpro_nb as lp
 from leakpro_nb.audits import exposure, membership, validity
+from leakpro_nb.plots import membership as plots
 from leakpro_nb.results import Result
 
 
@@ -269,6 +270,7 @@ def test_an_attack_that_says_yes_or_no_is_judged_at_its_own_rate(tmp_path):
     assert result.verdict.level == "demonstrated"
     assert "the least that this attack can do" in result.verdict.sentence
     assert result.verdict.values["fpr_realised"] == pytest.approx(result.target.test_accuracy)
+    assert "cannot accuse fewer than" in plots.roc(result).reading
     assert next(c for c in result.checks if c.name == "ties").passed
     _, nothing = play(make_target(leak=False), tmp_path / "n", threat={"access": "labels"}, attacks=["gap"])
     assert nothing.verdict.level in ("inconclusive", "not_found")
