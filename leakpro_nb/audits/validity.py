@@ -161,7 +161,8 @@ def null_audit(view: View, attacks: Mapping[str, Attack], outcomes: Mapping[str,
         auc, low, high = wrong[worst]
         verdict = (
             f"{outcomes[worst].title} reaches AUC {auc:.3f} ({low:.3f} to {high:.3f}) although there is nothing to find: "
-            "members and non-members differ in how hard they are, so draw them at random from the same source."
+            "members and non-members differ in how hard they are, so draw them at random from the same source. (One fair "
+            "audit in a hundred fails this check by chance: if they were drawn so, repeat it with another seed.)"
         )
     else:
         low = min(values[0] for values in intervals.values())

@@ -41,7 +41,7 @@ def summary(result: Result) -> Any:
     auc = strongest.measure("auc") if strongest else None
     if strongest and auc:
         lines.append(
-            f"- **Strongest of {count(len(ran), 'attack')}:** {strongest.title}, AUC {interval(auc)} "
+            f"- **{'Strongest of ' + count(len(ran), 'attack') if len(ran) > 1 else 'The attack'}:** {strongest.title}, AUC {interval(auc)} "
             "(0.5 is guessing, 1 is certainty)."
         )
     lines.append(

@@ -251,6 +251,11 @@ def advice(result: Result) -> Any:
     elif level == "limited" and claim is None:
         steps.append("**Train with differential privacy** if a limit on what the model gives away is to be stated.")
     elif level in ("limited", "not_found"):
+        if any(check.name == "mechanism" and check.passed is not True for check in result.checks):
+            steps.append(
+                "**Find out what the claim rests on.** The recipe names neither clipping nor noise that could be watched, and "
+                "a claim that no mechanism keeps is worth nothing, whatever this audit failed to show."
+            )
         steps.append(
             "**Keep the claim and this report together**: the claim says what may leak at most, "
             "the audit what was shown to leak at least."
