@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from leakpro_nb.results import (
 )
 from leakpro_nb.risk import Finding, verdict
 from leakpro_nb.shadows.ensemble import Shadows, train_shadows
+from leakpro_nb.shadows.processes import single_thread
 
 __all__ = [
     "Examination",
@@ -316,10 +318,16 @@ def attack(plan: Plan, view: View) -> dict[str, Outcome]:
     return outcomes
 
 
+def one_thread(attacks: Iterable[Attack]) -> AbstractContextManager[None]:
+    """Return a context that pins numerical libraries to one thread: the same seed gives the same digits on any cores."""
+    return single_thread(torch=any(getattr(each, "asks", False) for each in attacks))
+
+
 def _run(title: str, each: Attack, view: View) -> Outcome:
     start = time.process_time()
     try:
-        scores = each.run(view)
+        with one_thread([each]):
+            scores = each.run(view)
     except (NotApplicable, AccessDenied) as reason:
         return Outcome(title, "skipped", reason=str(reason), attack=each)
     except Exception as error:
@@ -367,7 +375,8 @@ def measure(
     ran = {name: outcome for name, outcome in outcomes.items() if outcome.scores is not None}
     results = [_measure_one(plan, name, outcome, member) for name, outcome in outcomes.items()]
     attacks = {name: outcome.attack for name, outcome in ran.items() if outcome.attack is not None}
-    checks = validity.checks(plan.target, view, attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed)
+    with one_thread(plan.attacks.values()):
+        checks = validity.checks(plan.target, view, attacks, ran, member, plan.headline_fpr, plan.confidence, plan.seed)
     failed = [check for check in checks if check.passed is False]
     joint = 1 - (1 - plan.confidence) / max(1, len(ran))
     decision = verdict(

@@ -23,7 +23,7 @@ class Oracle:
 
     Parameters
     ----------
-    fetch
+    _fetch
         Function that returns the model.
     classes
         Number of classes (C).
@@ -33,14 +33,14 @@ class Oracle:
         What whoever holds the oracle may learn from it.
     """
 
-    fetch: Callable[[], Any] = field(repr=False)
+    _fetch: Callable[[], Any] = field(repr=False)
     classes: int
     outputs: Mapping[Kind, Outputs] = field(default_factory=dict)
     access: Access = "white_box"
 
     @cached_property
     def _model(self) -> Any:
-        return self.fetch()
+        return self._fetch()
 
     @property
     def model(self) -> Any:
@@ -59,7 +59,7 @@ class Oracle:
 
     def behind(self, access: Access) -> Oracle:
         """Return the same model behind an interface that grants ``access`` and no more."""
-        return self if access == self.access else replace(self, fetch=lambda: self._model, access=access)
+        return self if access == self.access else replace(self, _fetch=lambda: self._model, access=access)
 
     def __call__(self, X: Any) -> np.ndarray:
         """Return float64 logits ``(n, C)`` for inputs ``X (n, …)``; ``-inf`` where a probability is exactly 0.
