@@ -98,10 +98,12 @@ def infer_by_neighbour(
         if name not in targets.names:
             raise InputError("secrets", name, f"not a column of the tables; they have {', '.join(targets.names[:12])}")
     if known and not set(secrets) <= set(known):
-        return {
-            each: _from_columns(targets, synthetic, each, [c for c in columns if c in known and c != each], tolerance)
-            for each in secrets
-        }
+        apart = [each for each in secrets if each not in known]  # these are sought from the same columns, in one pass
+        found = {}
+        for together in [apart, *([each] for each in secrets if each in known)]:
+            rest = [c for c in columns if c in known and c not in together]
+            found |= _from_columns(targets, synthetic, together, rest, tolerance)
+        return {each: found[each] for each in secrets}
     if len(columns) < 2:
         raise InputError("secrets", ", ".join(secrets), "inference needs at least one other column to go by")
     queries, rows = targets.select(columns), synthetic.select(columns)
@@ -123,16 +125,19 @@ def infer_by_neighbour(
     return {each: np.concatenate(parts) if parts else np.zeros(0) for each, parts in success.items()}
 
 
-def _from_columns(targets: Coded, synthetic: Coded, secret: str, known: Sequence[str], tolerance: float) -> np.ndarray:
+def _from_columns(
+    targets: Coded, synthetic: Coded, secrets: Sequence[str], known: Sequence[str], tolerance: float
+) -> dict[str, np.ndarray]:
     if not known:
-        raise InputError("known", secret, "name at least one column other than the secret")
-    column, parts = targets.columns[targets.names.index(secret)], []
+        raise InputError("known", ", ".join(secrets), "name at least one column other than the secret")
+    success: dict[str, list[np.ndarray]] = {each: [] for each in secrets}
     for pairs in near_pairs(targets.select(known), synthetic.select(known)):
-        hit = right(
-            column, synthetic.values(secret)[pairs.row], targets.values(secret)[pairs.first + pairs.query], tolerance
-        )
-        parts.append(pairs.mean_over(np.ones(len(hit), dtype=bool), hit))
-    return np.concatenate(parts) if parts else np.zeros(0)
+        for each in secrets:
+            column = targets.columns[targets.names.index(each)]
+            guess, truth = synthetic.values(each)[pairs.row], targets.values(each)[pairs.first + pairs.query]
+            hit = right(column, guess, truth, tolerance)
+            success[each].append(pairs.mean_over(np.ones(len(hit), dtype=bool), hit))
+    return {each: np.concatenate(parts) if parts else np.zeros(0) for each, parts in success.items()}
 
 
 def infer_by_predictor(
