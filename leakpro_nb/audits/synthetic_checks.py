@@ -238,13 +238,12 @@ def _overlap(plan: Plan) -> Check:
 def _power(findings: Sequence[RiskFinding], level: float) -> Check:
     title = "Could this audit have seen a small leak?"
     smallest: dict[str, float] = {}
-    for finding in findings:
-        if finding.risk is None:
-            continue
-        # half a range is so many standard errors; four audits in five see what lies this far from 0
-        spread = (finding.risk.high - finding.risk.low) / 2 / stats.norm.ppf((1 + level) / 2)
-        seen = float(spread * (stats.norm.ppf(1 - (1 - level) / len(findings)) + stats.norm.ppf(0.8)))
-        smallest[finding.criterion] = min(seen, smallest.get(finding.criterion, 1.0))
+    for criterion in dict.fromkeys(finding.criterion for finding in findings):
+        mine = [finding for finding in findings if finding.criterion == criterion and finding.risk is not None]
+        # what is excluded rests on every attack with a short range: the longest of these decides
+        deciding = [_seen(finding, len(findings), level) for finding in mine if finding.resolved]
+        if mine:
+            smallest[criterion] = max(deciding) if deciding else min(_seen(f, len(findings), level) for f in mine)
     if not smallest:
         return Check(name="power", title=title, passed=None, sentence="Not tested: no residual risk could be measured.")
     named = "; ".join(f"{name.replace('_', ' ')}: {share(value)}" for name, value in smallest.items())
@@ -254,11 +253,18 @@ def _power(findings: Sequence[RiskFinding], level: float) -> Check:
         title=title,
         passed=enough,
         sentence=(
-            "Smallest residual risk that would be told from chance in four out of five audits, by the attack that sees most: "
+            "Smallest residual risk that would be told from chance in four out of five audits, by the least precise attack that the verdict rests on: "
             f"{named}. " + ("That is small enough." if enough else f"Above {share(EXCLUDED)}, more records are needed.")
         ),
         values=smallest,
     )
+
+
+def _seen(finding: RiskFinding, many: int, level: float) -> float:
+    """Return the residual risk that four audits in five would find, among ``many`` attacks."""
+    assert finding.risk is not None
+    spread = (finding.risk.high - finding.risk.low) / 2 / stats.norm.ppf((1 + level) / 2)
+    return min(1.0, float(spread * (stats.norm.ppf(1 - (1 - level) / many) + stats.norm.ppf(0.8))))
 
 
 def _ties(found: Found) -> Check:

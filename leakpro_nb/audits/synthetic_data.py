@@ -26,8 +26,9 @@ from leakpro_nb.attacks.synthetic.linkability import link
 from leakpro_nb.attacks.synthetic.membership import SCORES, combined
 from leakpro_nb.attacks.synthetic.shadow import SHADOW_SCORES, ShadowAttack, ShadowScore, attack_generator
 from leakpro_nb.attacks.synthetic.singling_out import single_out
-from leakpro_nb.audits import common, synthetic_checks, synthetic_exposure
+from leakpro_nb.audits import common, synthetic_checks, synthetic_exposure, synthetic_text
 from leakpro_nb.audits.synthetic_beside import beside as synthetic_beside
+from leakpro_nb.audits.synthetic_sweep import sweep
 from leakpro_nb.errors import InputError
 from leakpro_nb.game.releases import load_release
 from leakpro_nb.game.tables import Coded, SyntheticRelease
@@ -94,10 +95,20 @@ class Tables:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """The release with its columns of text, which no other attack uses, and the columns whose values are sought in them."""
+
+    release: SyntheticRelease
+    columns: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked audit: everything that was asked for, and nothing computed yet."""
 
     release: SyntheticRelease
+    texts: Texts | None
     threat: ThreatModel
     tables: Tables
     secrets: tuple[str, ...]
@@ -148,6 +159,8 @@ class Found:
     groups: list[dict[str, Any]]
     records: list[dict[str, Any]]
     beside: dict[str, Any]
+    sweep: dict[str, Any]
+    texts: dict[str, Any] | None
 
 
 def prepare(
@@ -162,6 +175,7 @@ def prepare(
     known: str | Sequence[str] | None = None,
     links: Sequence[Sequence[str]] | None = None,
     identifiers: str | Sequence[str] | None = None,
+    names: str | Sequence[str] = (),
     queries: int = 2000,
     columns: int = 4,
     targets: int = 2000,
@@ -186,6 +200,8 @@ def prepare(
         Paths of the other tables, where ``target`` is the synthetic table; see ``SyntheticRelease``.
     secrets, known, links, identifiers
         Columns, see ``SyntheticRelease``; ``None``: what the release says.
+    names
+        Columns of the original (and the control) whose values are sought in the release's texts, such as the name.
     queries
         Predicates of each kind by which people are singled out.
     columns
@@ -223,13 +239,17 @@ def prepare(
         target, original=original, control=control, reference=reference,
         secrets=secrets, known=known, links=links, identifiers=identifiers,
     )  # fmt: skip
+    texts, release = _texts(release, names)
     for name in ("original", "synthetic", "control"):
         frame = getattr(release, name)
         if frame is not None and len(frame) < FEWEST:
             raise InputError(name, f"{len(frame)} rows", f"an audit needs at least {FEWEST} (hundreds to say anything)")
     if len(release.columns) < 2:
         raise InputError("columns", release.columns[0], "one column says nothing about others; share at least two")
-    release, overlap = _without_shared(release)
+    kept, overlap = _without_shared(release)
+    if overlap is not None and overlap["dropped"]:
+        release = _control_rows(release, kept)
+        texts = texts and dataclasses.replace(texts, release=_control_rows(texts.release, kept))
     tables, notes = _tables(release, targets, seed)
     notes["overlap"] = overlap
     attacker = _attacker(threat, release)
@@ -240,7 +260,7 @@ def prepare(
         "confidence": confidence, "quality": quality, "reveal_records": reveal_records, "seed": seed,
     }  # fmt: skip
     return Plan(
-        release, attacker, tables, tuple(release.secrets) or release.columns, tuple(release.known), _links(release),
+        release, texts, attacker, tables, tuple(release.secrets) or release.columns, tuple(release.known), _links(release),
         queries, min(columns, len(release.columns)), shadows, tolerance, confidence, quality, reveal_records, seed, Path(out),
         notes, asked, started,
     )  # fmt: skip
@@ -329,16 +349,45 @@ def _in(rows: Coded, table: Coded) -> np.ndarray:
     return np.isin(_keys(rows), _keys(table))
 
 
-def _without_shared(release: SyntheticRelease) -> tuple[SyntheticRelease, dict[str, Any] | None]:
-    """Return the release without control rows that belong to the original, and how many there were."""
+def _texts(release: SyntheticRelease, names: str | Sequence[str]) -> tuple[Texts | None, SyntheticRelease]:
+    """Return the texts, if there are any, and the release without them: as categories, they would tell nothing."""
+    said = {*release.secrets, *release.known, *(c for side in release.links or () for c in side)}
+    columns = tuple(c for c in synthetic_text.text_columns(release) if c not in said)
+    sought = (names,) if isinstance(names, str) else tuple(names)
+    for name in sought:
+        if name not in release.original.columns:
+            raise InputError("names", name, f"not a column of the original: {', '.join(release.original.columns[:12])}")
+        if name in said:
+            raise InputError("names", name, "a column is either a name or one of secrets, known and links")
+    if not columns:
+        if sought:
+            raise InputError("names", ", ".join(sought), "the synthetic table has no column of text to seek them in")
+        return None, release
+    left_out = {*columns, *sought}
+    if left_out >= set(release.columns):
+        raise InputError(
+            "columns", ", ".join(columns), "nothing but text is shared: use leakpro_nb.audits.synthetic_text.scan"
+        )
+    return Texts(release, columns, sought), dataclasses.replace(
+        release, identifiers=(*release.identifiers, *columns, *sought)
+    )
+
+
+def _control_rows(release: SyntheticRelease, rows: np.ndarray) -> SyntheticRelease:
+    assert release.control is not None
+    return dataclasses.replace(release, control=release.control.iloc[rows])
+
+
+def _without_shared(release: SyntheticRelease) -> tuple[np.ndarray, dict[str, Any] | None]:
+    """Return the control rows that do not belong to the original, and how many do."""
     if release.control is None:
-        return release, None
+        return np.zeros(0, dtype=int), None
     kept, note = _apart(release.coded["original"], release.coded["control"])
     if len(kept) < FEWEST:
         raise InputError(
             "control", f"{len(kept)} rows that are not in the original", f"give at least {FEWEST} other records"
         )
-    return (dataclasses.replace(release, control=release.control.iloc[kept]) if note["dropped"] else release), note
+    return kept, note
 
 
 def _apart(real: Coded, other: Coded) -> tuple[np.ndarray, dict[str, Any]]:
@@ -377,6 +426,8 @@ def attack(plan: Plan) -> Found:
         groups=synthetic_exposure.groups(plan, lines),
         records=synthetic_exposure.records(plan),
         beside=synthetic_beside(plan),
+        sweep=sweep(plan),
+        texts=_scanned(plan),
     )  # fmt: skip
 
 
@@ -415,6 +466,27 @@ def _linking(plan: Plan) -> list[Line]:
         )
         for k, contest in found.items()
     ]  # fmt: skip
+
+
+def _scanned(plan: Plan) -> dict[str, Any] | None:
+    """Return what the texts hold, ``None`` without any; numbers and addresses only where the extra is installed."""
+    if plan.texts is None:
+        return None
+
+    def scanned(patterns: bool) -> dict[str, Any] | None:
+        assert plan.texts is not None
+        return synthetic_text.scan_release(
+            plan.texts.release, plan.texts.columns, known_columns=plan.texts.names, patterns=patterns,
+            reveal_records=plan.reveal_records, seed=plan.seed,
+        )  # fmt: skip
+
+    try:
+        return scanned(patterns=True)
+    except InputError as missing:
+        if missing.field != "patterns":
+            raise
+        found = scanned(patterns=False)
+        return found and {**found, "notes": [*found["notes"], f"For those, {missing.remedy}"]}
 
 
 def _others(tables: Tables) -> Coded | None:
@@ -542,6 +614,8 @@ def measure(plan: Plan, found: Found) -> Result:
             "columns": found.columns,
             "groups": found.groups,
             "beside": found.beside,
+            "sweep": found.sweep,
+            "texts": found.texts,
         },
         verdict=decision,
         warnings=[check.sentence for check in failed],

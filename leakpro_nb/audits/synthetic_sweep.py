@@ -70,21 +70,20 @@ def sweep(plan: Plan) -> dict[str, Any]:
         for half, pairs in ((0, SEARCH_PAIRS), (1, JUDGE_PAIRS))
     )
     chosen, tried = _sought(plan, search, rng)
-    rows = [
-        {"secret": secret, "known": list(known), "contest": _inferred(plan, judge, known, [secret])[secret]}
-        for secret, known in chosen
-    ]
     links, splits = _sought_links(plan, search, rng)
-    rows += [{"link": [list(side) for side in each], "contest": _linked(plan, judge, each)} for each in links]
-    level = 1 - (1 - plan.confidence) / max(1, len(rows))
-    risks = [_risk(row.pop("contest"), level) for row in rows]
+    named: list[dict[str, Any]] = [{"secret": secret, "known": list(known)} for secret, known in chosen]
+    named += [{"link": [list(side) for side in each]} for each in links]
+    contests = [_inferred(plan, judge, known, [secret])[secret] for secret, known in chosen]
+    contests += [_linked(plan, judge, each) for each in links]
+    level = 1 - (1 - plan.confidence) / max(1, len(named))
+    risks = [_risk(contest, level) for contest in contests]
     adjusted = holm([risk.p_value for risk in risks]) if risks else []
     told = [
         {
             **row, "risk": risk.value, "low": max(-1.0, risk.low), "high": risk.high, "p_value": p_value,
             "rate": risk.attack.value, "control": risk.control.value,
         }
-        for row, risk, p_value in zip(rows, risks, adjusted, strict=True)
+        for row, risk, p_value in zip(named, risks, adjusted, strict=True)
         if np.isfinite(risk.value)
     ]  # fmt: skip
     told.sort(key=lambda row: (row["p_value"], -row["low"]))

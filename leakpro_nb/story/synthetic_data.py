@@ -27,7 +27,9 @@ __all__ = [
     "record_table",
     "risk_table",
     "summary",
+    "sweep_table",
     "target_table",
+    "text_section",
     "threat_table",
 ]
 
@@ -151,9 +153,10 @@ def risk_table(result: Result) -> Any:
         mine = [attack for attack in result.attacks if attack.family == family]
         ran = sorted([a for a in mine if a.status == "ok"], key=_order) if family == "inference" else mine
         left_out += max(0, len(ran) - LISTED)
-        rows += [_risk_row(attack) for attack in ran[:LISTED]]
+        rows += [_risk_row(attack, result.extras["tables"]["original"]) for attack in ran[:LISTED]]
     heads = ["Attack", "Right: original / control", "At random", "Residual risk, %", "p, adjusted"]
     note = f"Right: right guesses about {result.target.subjects} in the original and in the control table. In brackets: {base.level(result)} ranges. The p-values are adjusted for all {result.extras['any_finding']['of']} attacks."
+    note += _at_size(result)
     if left_out:
         note += (
             f" Of the inference attacks, the {LISTED} whose range begins highest are shown; the result file has all."
@@ -166,18 +169,40 @@ def risk_table(result: Result) -> Any:
     return as_html(f"{table_html(heads, rows)}<p>{note}</p>")
 
 
+def _at_size(result: Result) -> str:
+    """Return how singling out reads where the control table is smaller than the original; nothing where it is not."""
+    attack = next((a for a in result.attacks if a.family == "singling_out" and a.status == "ok"), None)
+    original, control = result.extras["tables"]["original"], result.target.non_members
+    if attack is None or not control or control >= original:
+        return ""
+    said = (
+        f" Singling out is compared at {attack.parameters['compared at']:,} records, the size of the smaller table; behind "
+        "*whole* stands how many of the conditions isolate somebody in the whole original."
+    )
+    if 2 * control < original:
+        said += (
+            f" The control table has {share(control / original)} of the original's size, and a condition that isolates one person "
+            f"of the original meets that person in a part of this size only {share(control / original)} of the time: a leak reads "
+            f"about {original / control:.1f} times smaller here than it is."
+        )
+    return said.replace("*whole*", "<em>whole</em>")
+
+
 def _order(attack: AttackResult) -> float:
     risk, rate = attack.measure("risk"), attack.measure("rate")
     return -risk.low if risk else 1.0 - (rate.value if rate else 0.0)
 
 
-def _risk_row(attack: AttackResult) -> tuple[str, ...]:
+def _risk_row(attack: AttackResult, original: int) -> tuple[str, ...]:
     if attack.status != "ok":
         return attack.title, f"{attack.status}: {attack.reason}", "", "", ""
     rate, control, guess, risk = (attack.measure(name) for name in ("rate", "control_rate", "guess_rate", "risk"))
     p = attack.parameters.get("p_value")
     found = attack.parameters.get("found")
     tried = f" of {found:,}" if found is not None else ""
+    whole, size = attack.parameters.get("rate in the whole original"), attack.parameters.get("compared at")
+    if whole is not None and control and size and size < original:
+        tried += f"; whole: {share(whole)}"
     return (
         attack.title,
         f"{share(rate.value) if rate else ''} / {share(control.value) if control else 'not known'}{tried}",
@@ -281,6 +306,63 @@ def _without(falls: dict[str, dict[str, float]]) -> str:
         return "No single column makes the inference of secrets surely harder when the attacker does not know it."
     named = "; ".join(f"{name}, by {100 * falls[name]['fall']:.1f} points" for name in sure[:5])
     return f"The lead of inference in the original falls when the attacker does not know a column: {named}."
+
+
+def sweep_table(result: Result) -> Any:
+    """Return which few columns together give a secret away or tie two sources together, and what to do about it."""
+    data = result.extras["sweep"]
+    if "reason" in data:
+        return markdown(f"Not tested: {data['reason']}.")
+    limit = 1 - result.parameters["confidence"]
+    above = [row for row in data["rows"] if given_away(row, limit)]
+    lead = (
+        f"{data['tried']} sets of up to four columns and {data['splits']} ways to divide the columns between two sources were tried on "
+        f"{data['searched']:,} {result.target.subjects}. The best {len(data['rows'])} were judged on {data['judged']:,} others: "
+        + (f"{len(above)} of them give something away." if above else "none of them surely gives something away.")
+    )
+    rows = [
+        (
+            _who_knows(row), f"{share(row['rate'])} / {share(row['control'])}", _range(row), _p(row["p_value"]),
+            _apart(row) if given_away(row, limit) else "nothing found",
+        )
+        for row in data["rows"][:LISTED]
+    ]  # fmt: skip
+    heads = ["Who knows", "Right, original / control", "Residual risk, %", "p, adjusted", "What to do"]
+    note = "Ranges and p-values hold jointly for all that were judged."
+    return as_html(f"<p>{html.escape(lead)}</p>{table_html(heads, rows) if rows else ''}<p>{note}</p>")
+
+
+def given_away(row: dict[str, Any], limit: float) -> bool:
+    """Return whether a set of columns gives more away than chance explains."""
+    return bool(row["p_value"] < limit and row["low"] > 0)
+
+
+def _who_knows(row: dict[str, Any]) -> str:
+    if "link" in row:
+        first, second = (", ".join(side) for side in row["link"])
+        return f"{first}, and from elsewhere {second}: whose belongs to whom?"
+    return f"{_listed(row['known'])}: what is {row['secret']}?"
+
+
+def _apart(row: dict[str, Any]) -> str:
+    if "link" in row:
+        return "do not publish both lists in one table"
+    return f"do not publish {_listed(row['known'])} together with {row['secret']}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def text_section(result: Result) -> Any:
+    """Return what the texts of the release hold, under a heading of its own; nothing where it has none."""
+    found = result.extras["texts"]
+    if found is None:
+        return None
+    from leakpro_nb.audits import synthetic_text
+
+    columns = plain(", ".join(found["columns"]))
+    return markdown(f"### Texts\n\nPersonal data of the original in {columns}.\n\n{synthetic_text.in_words(found)}")
 
 
 def group_table(result: Result) -> Any:
@@ -426,6 +508,13 @@ def advice(result: Result) -> Any:
     if level in ("demonstrated", "limited"):
         steps.append("**Do not release this table** to anyone who must not learn about the people in the original.")
         single = [row for row in result.extras["columns"].get("columns", []) if row["p_value"] < limit][:3]
+        sets = [row for row in result.extras["sweep"].get("rows", []) if given_away(row, limit) and "known" in row]
+        steps += [
+            f"**Do not publish {plain(_listed(row['known']))} together with {plain(row['secret'])}:** who knows the former guesses the "
+            f"latter rightly of {share(row['rate'])} of the {plain(result.target.subjects)} in the original and of "
+            f"{share(row['control'])} of others. Drop one, or make it coarser."
+            for row in _smallest(sets)[:3]
+        ]
         steps += [
             f"**Make {plain(row['column'])} coarser,** or drop it: {share(row['rate'])} of its rare or extreme values in the release "
             f"isolate a real person ({share(row['control'])} by chance)."
@@ -456,6 +545,15 @@ def advice(result: Result) -> Any:
                 f"**Audit with more:** more control records, and more than {count(result.parameters['targets'], 'target')}."
             )
     return markdown("\n".join(f"{i}. {step}" for i, step in enumerate(steps, 1)))
+
+
+def _smallest(sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the sets of which no part gives the same secret away: whoever parts those has parted the larger ones."""
+    return [
+        row
+        for row in sets
+        if not any(each["secret"] == row["secret"] and set(each["known"]) < set(row["known"]) for each in sets)
+    ]
 
 
 def finish(result: Result) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 from scipy import stats
 
 import leakpro_nb as lp
-from leakpro_nb.audits import synthetic_checks, synthetic_data
+from leakpro_nb.attacks.synthetic import text_scan
+from leakpro_nb.attacks.synthetic.inference import infer
+from leakpro_nb.audits import synthetic_checks, synthetic_data, synthetic_exposure, synthetic_sweep
 from leakpro_nb.datasets.generators import CartGenerator
 from leakpro_nb.errors import InputError
 from leakpro_nb.plots import synthetic_data as plots
@@ -130,10 +133,10 @@ def coverage(seeds: int) -> tuple[int, int, int]:
 
 
 def test_ranges_hold_nothing_where_there_is_nothing():
-    ranges, held, accused = coverage(30)
+    ranges, held, accused = coverage(12)
     # one audit's ranges miss in company: as if there were a third as many of them
     assert held / ranges >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / (ranges / 3))
-    assert accused <= stats.binom.ppf(0.999, 30, 0.05)
+    assert accused <= stats.binom.ppf(0.999, 12, 0.05)
 
 
 @pytest.mark.slow
@@ -156,7 +159,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path):
-    one, two = (run(release(), tmp_path, seed=3).model_dump(exclude={"started", "finished"}) for _ in range(2))
+    one, two = (run(release(n=240), tmp_path, seed=3).model_dump(exclude={"started", "finished"}) for _ in range(2))
     for each in (one, two):
         for attack in each["attacks"]:
             attack["cpu_seconds"] = 0
@@ -166,41 +169,42 @@ def test_the_same_seed_gives_the_same_result(tmp_path):
 # -- awkward tables ---------------------------------------------------------------------------------------------------
 
 
-def odd(column: str, values: object) -> lp.SyntheticRelease:
-    made = release(n=120)
-    tables = {name: getattr(made, name).assign(**{column: values}) for name in ("original", "synthetic", "control")}
-    return lp.SyntheticRelease(**tables)
-
-
-@pytest.mark.parametrize("values", [7, "same", np.nan, None], ids=["number", "text", "nan", "none"])
-def test_columns_without_content_are_named_and_change_nothing_else(values, tmp_path):
-    result = run(odd("extra", values), tmp_path)
+def test_columns_without_content_are_named_and_change_nothing_else(tmp_path):
+    made, empty = release(n=120), {"number": 7, "text": "same", "nan": np.nan, "none": None}
+    tables = {name: getattr(made, name).assign(**empty) for name in ("original", "synthetic", "control")}
+    result = run(lp.SyntheticRelease(**tables), tmp_path)
     check = next(check for check in result.checks if check.name == "columns")
-    assert "there is nothing to infer: extra" in check.sentence
-    assert result.attack("inference_extra_nearest").measure("risk") is None
+    assert "there is nothing to infer: number, text, nan, none" in check.sentence
+    assert all(result.attack(f"inference_{each}_nearest").measure("risk") is None for each in empty)
     json.loads(result.model_dump_json(), parse_constant=pytest.fail)
 
 
-def test_categories_unseen_on_one_side(tmp_path):
-    made = release(lambda original: original.assign(city="Visby"), n=120)
-    assert run(made, tmp_path).attack("inference_city_nearest").measure("rate").value == 0
+def inferred(made: lp.SyntheticRelease, **options) -> dict[str, float]:
+    """Return how often each secret is inferred rightly from the nearest record."""
+    plan = synthetic_data.prepare(made, **{**SMALL, **options})
+    tables = plan.tables
+    found = infer(tables.original, tables.synthetic, secrets=plan.secrets, tolerance=plan.tolerance)
+    return {name: contest.attack.rate for name, contest in found.items()}
 
 
-def test_columns_that_not_all_tables_have_are_left_out(tmp_path):
+def test_categories_unseen_on_one_side():
+    assert inferred(release(lambda original: original.assign(city="Visby"), n=120))["city"] == 0
+
+
+def test_columns_that_not_all_tables_have_are_left_out():
     made = release(n=120)
-    made = dataclasses.replace(made, original=made.original.assign(doctor="A"))
-    result = run(made, tmp_path)
-    assert "doctor" in next(check.sentence for check in result.checks if check.name == "columns")
-    assert "inference_doctor_nearest" not in {attack.name for attack in result.attacks}
+    plan = synthetic_data.prepare(dataclasses.replace(made, original=made.original.assign(doctor="A")), **SMALL)
+    assert "doctor" in synthetic_checks._columns(plan).sentence
+    assert "doctor" not in plan.secrets
 
 
-def test_columns_of_names_are_pointed_out(tmp_path):
+def test_columns_of_names_are_pointed_out():
     made = release(n=120)
     tables = {
         side: getattr(made, side).assign(name=[f"{side} {i}" for i in range(120)])
         for side in ("original", "synthetic", "control")
     }
-    check = next(c for c in run(lp.SyntheticRelease(**tables), tmp_path).checks if c.name == "columns")
+    check = synthetic_checks._columns(synthetic_data.prepare(lp.SyntheticRelease(**tables), **SMALL))
     assert check.passed is False
     assert "name" in check.sentence
 
@@ -269,21 +273,128 @@ def test_options_that_cannot_be(options, message):
         synthetic_data.prepare(release(n=50), **options)
 
 
-def test_an_attacker_who_knows_nobody_else(tmp_path):
+def test_an_attacker_who_knows_nobody_else():
     threat = {"release": "synthetic_table", "access": "table", "knowledge": ["candidates"]}
-    result = run(release(n=120), tmp_path, threat=threat)
-    assert result.attack("dcr").status == "ok"
-    assert result.attack("density_ratio").status == "skipped"
+    scores, silent, _ = synthetic_data._membership(synthetic_data.prepare(release(n=120), threat, **SMALL))
+    assert "dcr" in scores
+    assert "density_ratio" in silent
 
 
-def test_numbers_are_right_within_the_tolerance(tmp_path):
+def test_numbers_are_right_within_the_tolerance():
     made = release(lambda original: original.assign(weight=original["weight"] * 1.04))
-    near, far = (
-        run(made, tmp_path, tolerance=tolerance).attack("inference_weight_nearest").measure("rate").value
-        for tolerance in (0.05, 0.01)
-    )
-    assert near > 0.9
-    assert far < 0.5
+    assert inferred(made, tolerance=0.05)["weight"] > 0.9
+    assert inferred(made, tolerance=0.01)["weight"] < 0.5
+
+
+# -- which columns together ------------------------------------------------------------------------------------------
+
+
+def keyed(n: int, leak: bool) -> lp.SyntheticRelease:
+    """Return people of whom two columns together, and no column alone, give a secret away, if ``leak``."""
+    rng = np.random.default_rng(7)
+
+    def made() -> pd.DataFrame:
+        columns = {"street": rng.integers(40, size=n), "year": rng.integers(40, size=n), "pet": rng.integers(3, size=n)}
+        return pd.DataFrame({**columns, "illness": rng.integers(4, size=n)}).astype(str)
+
+    original, control, unrelated = made(), made(), made()
+    return lp.SyntheticRelease(original, original.copy() if leak else unrelated, control, secrets=["illness"])
+
+
+def test_two_columns_that_give_a_secret_away_are_found_and_named():
+    plan = synthetic_data.prepare(keyed(600, leak=True), **{**SMALL, "targets": 600})
+    found = synthetic_sweep.sweep(plan)
+    pair = next(row for row in found["rows"] if len(row.get("known", [])) == 2)
+    assert pair["known"] == ["street", "year"]
+    assert words.given_away(pair, 0.05)
+    # a value of both columns is shared by 600 / 1600 others on average, of whom one in four has the same illness
+    assert pair["low"] < 0.78 < pair["high"]
+    assert words._apart(pair) == "do not publish street and year together with illness"
+    alone = next(row for row in found["rows"] if len(row.get("known", [])) == 1)
+    assert alone["risk"] < 0.2
+    larger = [row for row in found["rows"] if "known" in row and len(row["known"]) > 2]
+    assert pair in words._smallest([pair, *larger])
+    assert not any(row in words._smallest([pair, *larger]) for row in larger if set(row["known"]) > set(pair["known"]))
+
+
+def test_the_choice_of_columns_is_paid_for():
+    accused = 0
+    for seed in range(8):
+        plan = synthetic_data.prepare(keyed(400, leak=False), seed=seed, **{**SMALL, "targets": 400})
+        accused += any(words.given_away(row, 0.05) for row in synthetic_sweep.sweep(plan)["rows"])
+    assert accused <= stats.binom.ppf(0.999, 8, 0.05)
+
+
+def test_too_few_people_for_two_halves():
+    plan = synthetic_data.prepare(release(n=120), **SMALL)
+    assert "200 people" in synthetic_sweep.sweep(plan)["reason"]
+
+
+# -- texts ------------------------------------------------------------------------------------------------------------
+
+
+def with_texts(leak: bool) -> lp.SyntheticRelease:
+    made, said = release(n=120), {}
+    for k, side in enumerate(("original", "control", "synthetic")):
+        which = 0 if leak and side == "synthetic" else k
+        notes = [f"Anna{which}x{i} came with pain in the left knee and left on day {i % 9}" for i in range(120)]
+        said[side] = getattr(made, side).assign(note=notes)
+        if side != "synthetic":
+            said[side]["name"] = [f"Anna{k}x{i}" for i in range(120)]
+    return lp.SyntheticRelease(**said)
+
+
+@pytest.mark.parametrize("leak", [False, True])
+def test_texts_are_scanned_and_kept_out_of_the_table(leak):
+    plan = synthetic_data.prepare(with_texts(leak), names="name", **SMALL)
+    assert plan.release.columns == ("age", "city", "weight", "ill", "stay")
+    found = synthetic_data._scanned(plan)
+    name = next(finding for finding in found["findings"] if finding["kind"] == "name")
+    assert name["leaked"] == (120 if leak else 0)
+    result = types.SimpleNamespace(extras={"texts": found})
+    assert "### Texts" in words.text_section(result).data
+
+
+def test_texts_without_the_extra(monkeypatch):
+    def missing():
+        raise InputError("patterns", "presidio is not installed", 'run: pip install "leakpro-nb[text]"')
+
+    plan = synthetic_data.prepare(with_texts(True), names="name", **SMALL)
+    monkeypatch.setattr(text_scan, "_recognisers", missing)
+    found = synthetic_data._scanned(plan)
+    assert any("pip install" in note for note in found["notes"])
+    assert found["longest_copied_words"] > 8
+
+
+def test_nothing_is_shown_without_texts():
+    plan = synthetic_data.prepare(release(n=120), **SMALL)
+    assert synthetic_data._scanned(plan) is None
+    assert words.text_section(types.SimpleNamespace(extras={"texts": None})) is None
+    with pytest.raises(InputError, match="no column of text"):
+        synthetic_data.prepare(release(n=120), names="city")
+
+
+# -- a small control table, and power ---------------------------------------------------------------------------------
+
+
+def test_a_small_control_table_does_not_hide_copies(tmp_path):
+    made = release(lambda original: original.copy(), n=300)
+    result = run(dataclasses.replace(made, control=made.control.head(90)), tmp_path)
+    attack = result.attack("singling_out_multivariate")
+    assert attack.parameters["rate in the whole original"] == 1
+    assert attack.measure("rate").value < 0.5
+    shown = words.risk_table(result).data
+    assert "whole: 100 %" in shown
+    assert "about 3.3 times smaller" in shown
+
+
+def test_power_is_that_of_the_least_precise_attack_that_counts():
+    narrow, wide, hopeless = finding(-0.01, 0, 0.01), finding(-0.08, 0, 0.08), finding(-0.5, 0, 0.5)
+    values = [
+        synthetic_checks._power(each, 0.95).values["inference"] for each in ([narrow, wide], [narrow, wide, hopeless])
+    ]
+    assert synthetic_checks._power([narrow, narrow], 0.95).values["inference"] < 0.1 < values[0] < values[1] < 0.25
+    assert synthetic_checks._power([hopeless], 0.95).values["inference"] > 0.5
 
 
 # -- from files -------------------------------------------------------------------------------------------------------
@@ -322,7 +433,7 @@ def test_the_report_reads_well_whatever_columns_are_called(tmp_path):
     result = synthetic_data.measure(plan, synthetic_data.attack(plan))
     shown = [words.threat_table(plan), words.target_table(plan), words.plan_of_attack(plan)]
     tellers = (
-        words.summary, words.risk_table, words.membership_table, words.column_table, words.group_table, words.record_table,
+        words.summary, words.risk_table, words.membership_table, words.column_table, words.sweep_table, words.group_table, words.record_table,
         words.beside_table, words.quality_table, words.meaning, words.advice,
     )  # fmt: skip
     text = "\n".join(each.data for each in [*shown, *(tell(result) for tell in tellers)])
@@ -335,10 +446,10 @@ def test_the_report_reads_well_whatever_columns_are_called(tmp_path):
         assert picture.svg()
 
 
-def test_records_are_listed_by_number_unless_asked(copied, tmp_path):
+def test_records_are_listed_by_number_unless_asked(copied):
     assert not any("values" in each for each in copied.most_exposed)
-    shown = run(release(n=120), tmp_path, reveal_records=True)
-    assert set(shown.most_exposed[0]["values"]) == {"age", "city", "weight", "ill", "stay"}
+    shown = synthetic_exposure.records(synthetic_data.prepare(release(n=120), reveal_records=True, **SMALL))
+    assert set(shown[0]["values"]) == {"age", "city", "weight", "ill", "stay"}
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
@@ -394,11 +505,11 @@ def test_known_leaks_of_the_reference_tables(leak, tmp_path):
         "control": pd.read_parquet(ladder / "control.parquet"),
     }
     tables["synthetic"] = pd.read_parquet(ladder / f"synthetic_leak{round(100 * leak):03d}.parquet")
-    plan = synthetic_data.prepare(lp.SyntheticRelease(**tables, secrets=["occupation", "age"]), out=tmp_path)
-    for line in synthetic_data._inferring(plan):
-        if line.name.endswith("_nearest"):
-            risk, _, _ = synthetic_data._risk(line.contest, 0.999)
-            assert risk.low <= leak <= risk.high
+    plan = synthetic_data.prepare(lp.SyntheticRelease(**tables, secrets=["occupation", "age"]))
+    people, others = plan.tables.original.take(plan.tables.people), plan.tables.control.take(plan.tables.others)
+    for contest in infer(people, plan.tables.synthetic, others, secrets=plan.secrets).values():
+        risk, _, _ = synthetic_data._risk(contest, 0.999)
+        assert risk.low <= leak <= risk.high
 
 
 @pytest.mark.slow

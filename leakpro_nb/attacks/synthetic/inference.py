@@ -99,7 +99,7 @@ def infer_by_neighbour(
             raise InputError("secrets", name, f"not a column of the tables; they have {', '.join(targets.names[:12])}")
     if known and not set(secrets) <= set(known):
         apart = [each for each in secrets if each not in known]  # these are sought from the same columns, in one pass
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for together in [apart, *([each] for each in secrets if each in known)]:
             rest = [c for c in columns if c in known and c not in together]
             found |= _from_columns(targets, synthetic, together, rest, tolerance)
