@@ -238,12 +238,18 @@ def _overlap(plan: Plan) -> Check:
 def _power(findings: Sequence[RiskFinding], level: float) -> Check:
     title = "Could this audit have seen a small leak?"
     smallest: dict[str, float] = {}
-    for criterion in dict.fromkeys(finding.criterion for finding in findings):
+    seen = {finding.criterion for finding in findings if finding.found(level)}
+    for criterion in dict.fromkeys(finding.criterion for finding in findings if finding.criterion not in seen):
         mine = [finding for finding in findings if finding.criterion == criterion and finding.risk is not None]
         # what is excluded rests on every attack with a short range: the longest of these decides
         deciding = [_seen(finding, len(findings), level) for finding in mine if finding.resolved]
         if mine:
             smallest[criterion] = max(deciding) if deciding else min(_seen(f, len(findings), level) for f in mine)
+    if seen and not smallest:
+        sentence = (
+            "It saw leaks under every criterion that it could measure, so that nothing rests on what it could not see."
+        )
+        return Check(name="power", title=title, passed=True, sentence=sentence)
     if not smallest:
         return Check(name="power", title=title, passed=None, sentence="Not tested: no residual risk could be measured.")
     named = "; ".join(f"{name.replace('_', ' ')}: {share(value)}" for name, value in smallest.items())
@@ -253,7 +259,7 @@ def _power(findings: Sequence[RiskFinding], level: float) -> Check:
         title=title,
         passed=enough,
         sentence=(
-            "Smallest residual risk that would be told from chance in four out of five audits, by the least precise attack that the verdict rests on: "
+            f"{'Where no leak was found, the smallest' if seen else 'The smallest'} residual risk that would be told from chance in four out of five audits, by the least precise attack that the verdict rests on: "
             f"{named}. " + ("That is small enough." if enough else f"Above {share(EXCLUDED)}, more records are needed.")
         ),
         values=smallest,

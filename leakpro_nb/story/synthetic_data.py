@@ -36,6 +36,9 @@ __all__ = [
 LISTED = 10
 """Rows that a table shows; the result file has more."""
 
+SHOWN_SETS = 5
+"""Sets of columns that a table shows where fewer give something away; the result file has all."""
+
 KINDS = [
     (
         "Singling out",
@@ -323,12 +326,15 @@ def sweep_table(result: Result) -> Any:
     rows = [
         (
             _who_knows(row), f"{share(row['rate'])} / {share(row['control'])}", _range(row), _p(row["p_value"]),
-            _apart(row) if given_away(row, limit) else "nothing found",
+            _apart(row) if given_away(row, limit) else "nothing for sure",
         )
-        for row in data["rows"][:LISTED]
+        for row in [*above, *(row for row in data["rows"] if row not in above)][: max(SHOWN_SETS, min(LISTED, len(above)))]
     ]  # fmt: skip
     heads = ["Who knows", "Right, original / control", "Residual risk, %", "p, adjusted", "What to do"]
-    note = "Ranges and p-values hold jointly for all that were judged."
+    note = (
+        f"Ranges and p-values hold jointly for all that were judged. Something counts as given away where p is below {limit:.2g} and "
+        "the range lies above 0."
+    )
     return as_html(f"<p>{html.escape(lead)}</p>{table_html(heads, rows) if rows else ''}<p>{note}</p>")
 
 
@@ -346,8 +352,8 @@ def _who_knows(row: dict[str, Any]) -> str:
 
 def _apart(row: dict[str, Any]) -> str:
     if "link" in row:
-        return "do not publish both lists in one table"
-    return f"do not publish {_listed(row['known'])} together with {row['secret']}"
+        return "do not publish all of these together"
+    return "do not publish these together"
 
 
 def _listed(names: list[str]) -> str:

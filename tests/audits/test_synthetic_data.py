@@ -301,6 +301,9 @@ def keyed(n: int, leak: bool) -> lp.SyntheticRelease:
     return lp.SyntheticRelease(original, original.copy() if leak else unrelated, control, secrets=["illness"])
 
 
+TOLD = {"parameters": {"confidence": 0.95}, "target": types.SimpleNamespace(subjects="people")}
+
+
 def test_two_columns_that_give_a_secret_away_are_found_and_named():
     plan = synthetic_data.prepare(keyed(600, leak=True), **{**SMALL, "targets": 600})
     found = synthetic_sweep.sweep(plan)
@@ -309,7 +312,9 @@ def test_two_columns_that_give_a_secret_away_are_found_and_named():
     assert words.given_away(pair, 0.05)
     # a value of both columns is shared by 600 / 1600 others on average, of whom one in four has the same illness
     assert pair["low"] < 0.78 < pair["high"]
-    assert words._apart(pair) == "do not publish street and year together with illness"
+    told = words.sweep_table(types.SimpleNamespace(**TOLD, extras={"sweep": found})).data
+    assert "street and year: what is illness?" in told
+    assert "do not publish these together" in told
     alone = next(row for row in found["rows"] if len(row.get("known", [])) == 1)
     assert alone["risk"] < 0.2
     larger = [row for row in found["rows"] if "known" in row and len(row["known"]) > 2]
@@ -395,6 +400,9 @@ def test_power_is_that_of_the_least_precise_attack_that_counts():
     ]
     assert synthetic_checks._power([narrow, narrow], 0.95).values["inference"] < 0.1 < values[0] < values[1] < 0.25
     assert synthetic_checks._power([hopeless], 0.95).values["inference"] > 0.5
+    leak = finding(0.2, 0.3, 0.4, 1e-6, criterion="linkability")
+    assert synthetic_checks._power([leak], 0.95).passed
+    assert set(synthetic_checks._power([leak, wide], 0.95).values) == {"inference"}
 
 
 # -- from files -------------------------------------------------------------------------------------------------------
