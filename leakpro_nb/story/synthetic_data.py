@@ -325,14 +325,15 @@ def sweep_table(result: Result) -> Any:
     )
     rows = [
         (
-            _who_knows(row), f"{share(row['rate'])} / {share(row['control'])}", _range(row), _p(row["p_value"]),
-            _apart(row) if given_away(row, limit) else "nothing for sure",
+            _advised(row) if row in above else _together(row), f"{share(row['rate'])} / {share(row['control'])}", _range(row),
+            _p(row["p_value"]),
         )
         for row in [*above, *(row for row in data["rows"] if row not in above)][: max(SHOWN_SETS, min(LISTED, len(above)))]
     ]  # fmt: skip
-    heads = ["Who knows", "Right, original / control", "Residual risk, %", "p, adjusted", "What to do"]
+    heads = ["Columns", "Right, original / control", "Residual risk, %", "p, adjusted"]
     note = (
-        f"Ranges and p-values hold jointly for all that were judged. Something counts as given away where p is below {limit:.2g} and "
+        "Right: the last-named column, guessed from those before it, or two halves of a record brought together. Ranges and p-values "
+        f"hold jointly for all that were judged. Something counts as given away where p is below {limit:.2g} and "
         "the range lies above 0."
     )
     return as_html(f"<p>{html.escape(lead)}</p>{table_html(heads, rows) if rows else ''}<p>{note}</p>")
@@ -343,17 +344,16 @@ def given_away(row: dict[str, Any], limit: float) -> bool:
     return bool(row["p_value"] < limit and row["low"] > 0)
 
 
-def _who_knows(row: dict[str, Any]) -> str:
+def _together(row: dict[str, Any]) -> str:
     if "link" in row:
-        first, second = (", ".join(side) for side in row["link"])
-        return f"{first}, and from elsewhere {second}: whose belongs to whom?"
-    return f"{_listed(row['known'])}: what is {row['secret']}?"
+        return f"Two sources: {' / '.join(', '.join(side) for side in row['link'])}"
+    return f"{_listed(row['known'])} together with {row['secret']}"
 
 
-def _apart(row: dict[str, Any]) -> str:
+def _advised(row: dict[str, Any]) -> str:
     if "link" in row:
-        return "do not publish all of these together"
-    return "do not publish these together"
+        return f"Do not publish in one table, for two sources could link it: {' / '.join(', '.join(side) for side in row['link'])}"
+    return f"Do not publish {_together(row)}"
 
 
 def _listed(names: list[str]) -> str:

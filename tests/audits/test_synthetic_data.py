@@ -93,7 +93,7 @@ def test_a_ladder_that_misses_shuts_the_audit(copied):
 
 
 def test_an_unrelated_table_is_not_accused(tmp_path):
-    result = run(release(n=400), tmp_path)
+    result = run(release(n=250), tmp_path)
     assert result.verdict.level in ("inconclusive", "not_found")
     assert result.extras["any_finding"]["found"] == 0
 
@@ -133,10 +133,10 @@ def coverage(seeds: int) -> tuple[int, int, int]:
 
 
 def test_ranges_hold_nothing_where_there_is_nothing():
-    ranges, held, accused = coverage(12)
+    ranges, held, accused = coverage(10)
     # one audit's ranges miss in company: as if there were a third as many of them
     assert held / ranges >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / (ranges / 3))
-    assert accused <= stats.binom.ppf(0.999, 12, 0.05)
+    assert accused <= stats.binom.ppf(0.999, 10, 0.05)
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path):
-    one, two = (run(release(n=240), tmp_path, seed=3).model_dump(exclude={"started", "finished"}) for _ in range(2))
+    one, two = (run(release(n=210), tmp_path, seed=3).model_dump(exclude={"started", "finished"}) for _ in range(2))
     for each in (one, two):
         for attack in each["attacks"]:
             attack["cpu_seconds"] = 0
@@ -227,7 +227,7 @@ def test_different_people_who_are_alike_stay(tmp_path):
 
 
 def test_people_of_another_kind_are_no_control(tmp_path):
-    made = release(n=300)
+    made = release(n=150)
     other = made.control.assign(age=made.control["age"] + 40)
     result = run(dataclasses.replace(made, control=other), tmp_path)
     assert result.verdict.level == "inconclusive"
@@ -313,8 +313,7 @@ def test_two_columns_that_give_a_secret_away_are_found_and_named():
     # a value of both columns is shared by 600 / 1600 others on average, of whom one in four has the same illness
     assert pair["low"] < 0.78 < pair["high"]
     told = words.sweep_table(types.SimpleNamespace(**TOLD, extras={"sweep": found})).data
-    assert "street and year: what is illness?" in told
-    assert "do not publish these together" in told
+    assert "Do not publish street and year together with illness" in told
     alone = next(row for row in found["rows"] if len(row.get("known", [])) == 1)
     assert alone["risk"] < 0.2
     larger = [row for row in found["rows"] if "known" in row and len(row["known"]) > 2]
@@ -368,7 +367,7 @@ def test_texts_without_the_extra(monkeypatch):
     monkeypatch.setattr(text_scan, "_recognisers", missing)
     found = synthetic_data._scanned(plan)
     assert any("pip install" in note for note in found["notes"])
-    assert found["longest_copied_words"] > 8
+    assert found["longest_copied_words"] >= 8
 
 
 def test_nothing_is_shown_without_texts():
