@@ -188,7 +188,9 @@ def test_independent_signals_add_up():
 def test_a_signal_given_twice_counts_once_when_whitened():
     view, _ = simulate(classes=2)
     once = MultiSignal(signals=("log_odds",), covariance="pooled").run(view)
-    twice = MultiSignal(signals=("log_odds", "margin"), covariance="pooled").run(view)  # the same thing with two classes
+    twice = MultiSignal(signals=("log_odds", "margin"), covariance="pooled").run(
+        view
+    )  # the same thing with two classes
     assert twice.notes["distinct directions"] == 1
     # equal up to the shrinkage of the covariance, which moves all records' scores alike
     assert stats.spearmanr(once.values, twice.values).statistic > 0.999
