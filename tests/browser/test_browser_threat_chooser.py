@@ -78,7 +78,8 @@ def test_click_changes_attacks_and_the_next_cell(chooser_notebook):
     reach = page.get_by_text("Attacks out of their reach")
     expect(page.get_by_label(ACCESS_IN_WORDS["scores"])).to_be_checked()
     expect(notice).to_have_count(0)
-    expect(reach).to_be_hidden()
+    expect(reach).to_be_visible()
+    expect(page.locator(".leakpro-threat-chooser .reason")).to_have_text(reasons_against(ThreatModel()))
     screenshot(page, "light")
 
     page.get_by_label(ACCESS_IN_WORDS["labels"]).check()
@@ -121,7 +122,7 @@ def test_keyboard_alone_is_enough(chooser_notebook):
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     expect(page.get_by_label(KNOWLEDGE_IN_WORDS["candidates"])).not_to_be_checked()
-    for _ in range(3):
+    for _ in list(KNOWLEDGE_IN_WORDS)[1:]:  # past the boxes that follow, to the number
         page.keyboard.press("Tab")
     expect(page.get_by_label("with probability")).to_be_focused()
     page.keyboard.press("ControlOrMeta+a")
